@@ -1,0 +1,21 @@
+"""The one exception that users see, and the nearest right name for a wrong one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HFTransferError(ValueError):
+    """A mistake in what the user gave, told in one line: what was named, what is wrong, what to do.
+
+    The front door prints it without a traceback; in Python it is an ordinary `ValueError`.
+    """
+
+
+def nearest(name: object, options: Iterable[object]) -> str:
+    """Ends an error message: `; did you mean 'x'?` when something is close, else the known names."""
+    names = [str(option) for option in options]
+    lowered = {option.lower(): option for option in names}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{lowered[close[0]]}'?"
+    return f"; known: {', '.join(names)}" if names else ""
