@@ -1,0 +1,178 @@
+"""Embedded data, always there: read or drawn at run time from packages that are installed anyway.
+
+`demo/api_docs` asks for the topic of a docstring. Source domain: SciPy's documentation; target domain: PyTorch's.
+The leading signature line of a docstring is dropped, because in PyTorch it often spells the module (`linalg.norm(A)`),
+which is the label. `demo/digits` and `demo/rendered_digits` are the vision pair: handwritten and drawn.
+"""
+
+import functools
+import importlib
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hftransfer.errors import HFTransferError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+TOPICS = ("linalg", "fft", "special", "stats", "optimize", "sparse", "signal")
+_SCIPY = {topic: (f"scipy.{topic}",) for topic in TOPICS}
+_TORCH = {
+    "linalg": ("torch.linalg",),
+    "fft": ("torch.fft",),
+    "special": ("torch.special",),
+    "stats": ("torch.distributions",),
+    "optimize": ("torch.optim", "torch.optim.lr_scheduler"),
+    "sparse": ("torch.sparse",),
+    "signal": ("torch.signal.windows",),
+}
+_SIGNATURE = re.compile(r"^[\w.]+\(.*?\)( -> [^\n]*)?\n+", re.DOTALL)
+SHORTEST_TEXT = 80  # characters: shorter docstrings say "see the other function"
+DRAWN_PER_DIGIT = 180  # as many in all as scikit-learn's 1797 handwritten ones
+
+
+def api_docs(config: str) -> "Dataset":
+    """Docstrings and their topic: columns text (str), label (ClassLabel of `TOPICS`). Sorted, duplicates dropped."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    modules = _SCIPY if config == "scipy" else _TORCH
+    texts: dict[str, int] = {}
+    for label, topic in enumerate(TOPICS):
+        for module in modules[topic]:
+            for text in _docstrings(module):
+                if len(text) >= SHORTEST_TEXT:
+                    texts.setdefault(text, label)
+    features = Features({"text": Value("string"), "label": ClassLabel(names=list(TOPICS))})
+    return Dataset.from_dict({"text": list(texts), "label": list(texts.values())}, features=features)
+
+
+def _docstrings(module: str) -> Iterator[str]:
+    """The docstrings of a module's public callables by name, without their leading signature line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated names warn when they are looked at
+        imported = importlib.import_module(module)
+        names = getattr(imported, "__all__", None) or [name for name in dir(imported) if not name.startswith("_")]
+        for name in sorted(names):
+            member = getattr(imported, name, None)
+            if callable(member) and not inspect.ismodule(member):
+                yield _SIGNATURE.sub("", inspect.getdoc(member) or "", count=1)
+
+
+def digits(config: str | None = None) -> "Dataset":
+    """scikit-learn's 1797 handwritten digits: columns image (8 x 8, 8-bit grey), label (ClassLabel "0".."9")."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    return _images((loaded.images * (255 / 16)).round().astype("uint8"), list(loaded.target))
+
+
+def rendered_digits(config: str | None = None) -> "Dataset":
+    """Digits drawn with matplotlib's own fonts in the style of `demo/digits`: same columns, size and grey levels.
+
+    Font, slant, turn, size and place vary by a fixed seed. Like the handwritten ones, each is fitted to its box at
+    32 x 32 and then averaged over 4 x 4 blocks.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    fonts = _fonts()
+    labels = [digit for digit in range(10) for _ in range(DRAWN_PER_DIGIT)]
+    drawn = np.stack([_drawn(str(digit), fonts[rng.integers(len(fonts))], rng) for digit in labels])  # (rows, 8, 8)
+    return _images(drawn, labels)
+
+
+def _fonts() -> list[str]:
+    """Paths of matplotlib's text fonts; its symbol and display fonts have no ordinary digits."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    wanted = re.compile(r"(DejaVu(Sans|Serif|SansMono)(-.*)?|STIXGeneral.*|cm(b|r|ss|tt)10)\.ttf")
+    return [str(path) for path in sorted(folder.glob("*.ttf")) if wanted.fullmatch(path.name)]
+
+
+@functools.cache
+def _font(path: str) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(path, 56)
+
+
+def _drawn(digit: str, font: str, rng: "np.random.Generator") -> "np.ndarray":
+    """One digit, (8, 8) uint8, bright on black."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("L", (96, 96))
+    ImageDraw.Draw(canvas).text((48, 48), digit, fill=255, font=_font(font), anchor="mm")
+    slant = rng.uniform(-0.25, 0.25)
+    canvas = canvas.transform(canvas.size, Image.Transform.AFFINE, (1, slant, -48 * slant, 0, 1, 0))
+    canvas = canvas.rotate(rng.uniform(-12, 12), resample=Image.Resampling.BILINEAR)
+    glyph = canvas.crop(canvas.getbbox())
+    height = int(rng.integers(28, 33))
+    width = int(np.clip(glyph.width * height / glyph.height * rng.uniform(0.8, 1.2), 4, 32))
+    box = Image.new("L", (32, 32))
+    left, top = (32 - width) // 2 + int(rng.integers(-2, 3)), int(rng.integers(0, 33 - height))
+    box.paste(glyph.resize((width, height), Image.Resampling.BILINEAR), (left, top))
+    blocks = np.asarray(box, dtype=float).reshape(8, 4, 8, 4).mean(axis=(1, 3))  # (8, 8)
+    return ((blocks / 255 * 16).round() * (255 / 16)).round().astype("uint8")
+
+
+def _images(pixels: "np.ndarray", labels: list[int]) -> "Dataset":
+    from datasets import ClassLabel, Dataset, Features, Image
+    from PIL import Image as pillow
+
+    features = Features({"image": Image(), "label": ClassLabel(names=[str(digit) for digit in range(10)])})
+    images = [pillow.fromarray(image) for image in pixels]
+    return Dataset.from_dict({"image": images, "label": [int(label) for label in labels]}, features=features)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One line of the table: what it is, how it is made, and the packages whose version decides its content."""
+
+    description: str
+    kind: Literal["text", "image"]
+    build: Callable[[Any], "Dataset"]
+    packages: tuple[str, ...]
+    configs: tuple[str, ...] = ()
+
+
+DEMOS = {
+    "api_docs": Demo(
+        "topic of a docstring, 7 topics; scipy is the source domain, torch the target domain",
+        "text",
+        api_docs,
+        ("scipy", "torch"),
+        ("scipy", "torch"),
+    ),
+    "digits": Demo("scikit-learn's handwritten digits, 8 x 8", "image", digits, ("scikit-learn",)),
+    "rendered_digits": Demo(
+        "digits drawn with matplotlib's fonts, 8 x 8", "image", rendered_digits, ("matplotlib", "numpy", "pillow")
+    ),
+}
+
+
+def demo(name: str, config: str | None = None) -> "Dataset":
+    """Builds embedded data.
+
+    Args:
+        name: a name of `DEMOS`, with or without `demo/` before it.
+        config: one of the demo's configs; the first by default.
+
+    Raises:
+        HFTransferError: when there is no such demo or config.
+    """
+    name = name.removeprefix("demo/")
+    if name not in DEMOS:
+        raise HFTransferError(f"there is no 'demo/{name}'{nearest(name, DEMOS)}")
+    found = DEMOS[name]
+    config = config or next(iter(found.configs), None)
+    if config is not None and config not in found.configs:
+        raise HFTransferError(f"demo/{name} has no config '{config}'{nearest(config, found.configs)}")
+    return found.build(config)

@@ -1,0 +1,38 @@
+"""Labelled texts as rows that a classifier reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+
+def tokenize(dataset: Dataset, tokenizer: Any, max_length: int) -> Dataset:
+    """Adds `input_ids` (truncated, not padded) and keeps `label` where there is one."""
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {"input_ids": tokenizer(batch["text"], truncation=True, max_length=max_length)["input_ids"]}
+
+    return dataset.map(encode, batched=True, remove_columns=["text"], keep_in_memory=len(dataset) < 100_000)
+
+
+def lengths(rows: Dataset) -> list[int]:
+    """Tokens of each row."""
+    return [len(ids) for ids in rows["input_ids"]]
+
+
+def label_names(dataset: Dataset) -> list[str]:
+    return list(dataset.features["label"].names)
+
+
+def labels(dataset: Dataset) -> np.ndarray:
+    return np.asarray(dataset["label"])
+
+
+def id2label(names: Sequence[str]) -> dict[str, Any]:
+    """What a config needs to print names instead of LABEL_0."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
