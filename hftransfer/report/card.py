@@ -1,0 +1,373 @@
+"""The model card of a run, made of the same evidence as the report: README.md with a model-index.
+
+`ModelCard` escapes nothing, so every value that reaches the text goes through `markdown` or `code` here.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hftransfer.evidence import Comparison, DataCard
+from hftransfer.report import words
+from hftransfer.report.record import (
+    RunRecord,
+    StageRecord,
+    distinct_citations,
+    distinct_data,
+    read_run,
+    recall_changes,
+    write_atomically,
+)
+
+_TASKS = (  # ending of the architecture's name in config.json, pipeline tag
+    ("ForSequenceClassification", "text-classification"),
+    ("ForMaskedLM", "fill-mask"),
+    ("ForPreTraining", "fill-mask"),
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("Model", "feature-extraction"),
+)
+_SNIPPETS = {  # by task: the variable's name, and a call of it
+    "text-classification": ("classify", 'classify("A text to classify.")'),
+    "fill-mask": ("fill", 'fill(f"A text with one {fill.tokenizer.mask_token} word.")'),
+    "text-generation": ("write", 'write("The first words of a text")'),
+    "feature-extraction": ("embed", 'embed("A text to embed.", return_tensors=True).shape'),
+}
+_CITATION = re.compile(
+    r"(?P<author>[^,\d]+(?:,[^,\d]+)*?),?\s+(?P<year>\d{4}),\s*(?P<title>.+?)"
+    r"(?:,\s*arXiv:\s*(?P<arxiv>[\w./-]+?))?\.?",
+    flags=re.IGNORECASE,
+)
+_MARKUP = re.compile(r"[`*|~\[\]\\$]")  # also what the Hub reads as mathematics
+_LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # inside a word it marks nothing
+
+
+class _Ready(str):
+    """Text that is already safe to stand in the card."""
+
+
+def card(run_folder: Path, final_folder: Path) -> Path:
+    """Writes `final_folder/README.md` atomically and returns its path.
+
+    The YAML block is a `huggingface_hub.ModelCardData` whose model-index holds the final checkpoint's comparisons;
+    no absolute path, no token and no unescaped data text enters the file. Raises HFTransferError as `read_run` does.
+    """
+    from huggingface_hub import ModelCard
+
+    record = read_run(Path(run_folder))
+    final_folder = Path(final_folder)
+    task = pipeline_tag(record, final_folder)
+    data = card_data(record, task)
+    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, task)}"
+    ModelCard(content)  # raises when the block does not parse back
+    file = final_folder / "README.md"
+    write_atomically(file, content)
+    return file
+
+
+def pipeline_tag(record: RunRecord, final_folder: Path) -> str:
+    """The task of the final checkpoint: by its architecture, or else by what its last stages left as evidence."""
+    config = final_folder / "config.json"
+    if config.exists():
+        for architecture in json.loads(config.read_text(encoding="utf-8")).get("architectures") or []:
+            for ending, task in _TASKS:
+                if architecture.endswith(ending):
+                    return task
+    stages = record.final_stages()
+    if any(stage.evidence.get("per_class") or stage.evidence.get("confusion") for stage in stages):
+        return "text-classification"
+    if any(stage.evidence["stage"] == "pretrain" for stage in stages):
+        return "fill-mask"
+    return "text-classification" if any(_comparisons(stages)) else "feature-extraction"
+
+
+def card_data(record: RunRecord, task: str) -> Any:
+    """The card's metadata as `ModelCardData`; keys that the evidence does not support are left out."""
+    from huggingface_hub import ModelCardData
+
+    data = distinct_data(record.stages)
+    results = eval_results(record, task)
+    stages = [stage.evidence["stage"] for stage in record.stages]
+    methods = [(stage.evidence.get("settings") or {}).get("method") for stage in record.stages]
+    tags = ["hftransfer", "transfer-learning"]
+    tags += ["domain-adaptation"] if "adapt" in stages else []
+    tags += [method for method in methods if isinstance(method, str) and re.fullmatch(r"[a-z0-9_-]+", method)]
+    return ModelCardData(
+        model_name=model_name(record),
+        library_name="transformers",
+        pipeline_tag=task,
+        base_model=base_model(record),
+        datasets=list(dict.fromkeys(found for item in data if (found := words.hub_id(item["name"])))) or None,
+        tags=tags,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        eval_results=results or None,
+    )
+
+
+def model_name(record: RunRecord) -> str:
+    """The recipe's name as a repository could be called."""
+    return re.sub(r"[^\w.-]+", "-", words.public_name(record.name)).strip("-.") or "model"
+
+
+def base_model(record: RunRecord) -> str | None:
+    """The checkpoint the run started from: a Hub id as it is, a local folder by its own name."""
+    settings = [stage.evidence.get("settings") or {} for stage in record.stages]
+    candidates = [record.recipe.get("model"), *(setting.get("model") for setting in settings)]
+    name = next((words.public_name(value) for value in candidates if isinstance(value, str) and value.strip()), None)
+    return re.sub(r"[^\w./-]+", "-", name) if name else None
+
+
+def eval_results(record: RunRecord, task: str) -> list[Any]:
+    """An `EvalResult` for every finite `after` value that is true of the final checkpoint.
+
+    Comparisons of earlier stages describe checkpoints that were trained on; they stay in the text.
+    """
+    from huggingface_hub import EvalResult
+
+    results = []
+    for stage in record.final_stages():
+        target = _evaluated_data(stage, record)
+        for item in stage.evidence.get("comparison") or []:
+            if not math.isfinite(item["after"]):
+                continue
+            protocol = item.get("protocol")
+            results.append(
+                EvalResult(
+                    task_type=task,
+                    dataset_type=_dataset_type(target),
+                    dataset_name=words.public_name(target["name"]) if target else "target",
+                    dataset_split=target.get("split") or target["role"] if target else None,
+                    metric_type=_metric_type(item["name"]),
+                    metric_value=item["after"],
+                    metric_name=f"{item['name']} ({_one_line(protocol)})" if protocol else item["name"],
+                    verified=False,
+                )
+            )
+    return results
+
+
+def _evaluated_data(stage: StageRecord, record: RunRecord) -> DataCard | None:
+    data = (stage.evidence.get("data") or []) or distinct_data(record.stages)
+    targets = [item for item in data if "target" in item["role"] or "eval" in item["role"] or "test" in item["role"]]
+    if targets:
+        return targets[0]
+    return data[-1] if data else None
+
+
+def _dataset_type(item: DataCard | None) -> str:
+    if item is None:
+        return "target"
+    return words.hub_id(item["name"]) or _slug(words.public_name(item["name"]).split(" (")[0])
+
+
+def _metric_type(name: str) -> str:
+    slug = _slug(name).replace("-", "_")
+    return "f1" if "f1" in slug.split("_") else slug
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def _comparisons(stages: list[StageRecord]) -> list[Comparison]:
+    return [item for stage in stages for item in stage.evidence.get("comparison") or []]
+
+
+def markdown(value: object) -> str:
+    """One line of Markdown that shows `value` literally: no markup, no HTML, no table cell, no link, no path."""
+    if isinstance(value, _Ready):
+        return str(value)
+    line = _LOOSE_UNDERSCORE.sub(r"\\_", _MARKUP.sub(_entity, _without_html(value)))
+    line = re.sub(r"^(#{1,6}(?=\s|$)|[-+](?=\s|$)|[-=]+$)", r"\\\1", line)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
+
+
+def code(value: object) -> _Ready:
+    """`value` in a code element whose content can end neither the element nor the table cell around it."""
+    return _Ready(f"<code>{_LOOSE_UNDERSCORE.sub('&#95;', _MARKUP.sub(_entity, _without_html(value)))}</code>")
+
+
+def _without_html(value: object) -> str:
+    return _one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _entity(mark: re.Match[str]) -> str:
+    return f"&#{ord(mark.group())};"
+
+
+def _one_line(value: object) -> str:
+    return " ".join(words.without_paths(value).split())
+
+
+def _body(record: RunRecord, task: str) -> str:
+    environment = Environment(
+        loader=PackageLoader("hftransfer.report"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=markdown,
+    )
+    environment.filters.update(number=words.number, duration=words.duration, code=code)
+    items = distinct_data(record.stages)
+    variable, call = _SNIPPETS[task]
+    text = environment.get_template("card.md.j2").render(
+        name=model_name(record),
+        description=record.run.get("description"),
+        base=base_model(record),
+        stages=[_stage(stage) for stage in record.stages],
+        data=[
+            {**item, "name": words.public_name(item["name"]), "labels": len(item.get("labels") or {})}
+            for item in items
+        ],
+        intended=_intended(record, task),
+        limits=list(limits(record)),
+        snippet=_Ready(f'{variable} = pipeline("{task}", model=model)\nprint({call})'),
+        settings=_training_settings(record),
+        seed=record.run.get("seed"),
+        citations=distinct_citations(record.stages),
+        bibtex=_Ready(bibtex(distinct_citations(record.stages))),
+        environment=_environment(record),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _stage(stage: StageRecord) -> dict[str, Any]:
+    evidence = stage.evidence
+    rows = [
+        {
+            **item,
+            "protocol": item.get("protocol"),
+            "rows": item.get("rows"),
+            "change": words.signed(words.difference(item)),
+            "interval": words.interval(item),
+        }
+        for item in evidence.get("comparison") or []
+    ]
+    return {
+        "title": evidence["title"],
+        "seconds": evidence["seconds"],
+        "notes": evidence.get("notes") or [],
+        "verdict": evidence["verdict"]["text"] if evidence.get("verdict") else None,
+        "before": evidence.get("before_name") or "before",
+        "after": evidence.get("after_name") or "after",
+        "rows": rows,
+        "metrics": sorted(stage.metrics.items()) if not rows else [],
+    }
+
+
+def _intended(record: RunRecord, task: str) -> str:
+    names = list(dict.fromkeys(_target_names(record)))
+    about = f" like those of {_listed(names)}" if names else ""
+    labels = _labels(record)
+    if task == "text-classification" and labels:
+        shown = _listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+        always = f"It always answers with one of its {len(labels)} labels ({shown}), also where none fits."
+        return f"Classifying texts{about}. {always}"
+    uses = {
+        "text-classification": "Classifying texts",
+        "fill-mask": "Filling in masked words, or as the start of further training, on texts",
+        "text-generation": "Continuing texts",
+        "feature-extraction": "Embedding texts",
+    }
+    return f"{uses[task]}{about}."
+
+
+def _target_names(record: RunRecord) -> Iterator[str]:
+    for stage in record.final_stages():
+        if target := _evaluated_data(stage, record):
+            yield words.public_name(target["name"])
+
+
+def _labels(record: RunRecord) -> list[str]:
+    for stage in reversed(record.final_stages()):
+        if confusion := stage.evidence.get("confusion"):
+            return confusion["labels"]
+        if per_class := stage.evidence.get("per_class"):
+            return [row["label"] for row in per_class]
+    return []
+
+
+def limits(record: RunRecord) -> Iterator[str]:
+    """What the evidence says the checkpoint cannot do, or does not show that it can; one sentence each."""
+    stages = record.final_stages()
+    comparisons = _comparisons(stages)
+    rows = max((item.get("rows") or 0 for item in comparisons), default=0)
+    names = _listed(list(dict.fromkeys(_target_names(record)))) or "the target"
+    if rows:
+        yield f"Evaluated on {rows:,} texts of {names}; nothing is known outside it."
+    if not comparisons:
+        yield "No measurement of this checkpoint against the one before it was recorded."
+    if any("transductive" in (item.get("protocol") or "").lower() for item in comparisons):
+        yield (
+            "Numbers marked transductive are of texts that training saw without their labels; "
+            "expect less on texts it never saw."
+        )
+    for stage in stages:
+        outcome = stage.evidence["verdict"]["outcome"] if stage.evidence.get("verdict") else None
+        before = stage.evidence.get("before_name") or "the checkpoint before"
+        if outcome == "hurt":
+            yield f"Transfer hurt in this run: prefer {before}."
+        elif outcome == "no measurable difference":
+            yield f"No difference from {before} was measurable in this run."
+        yield from _class_limits(stage)
+    if record.run.get("seed") is not None:
+        yield f"One run with one seed ({record.run['seed']}); intervals do not tell how another seed would differ."
+
+
+def _class_limits(stage: StageRecord) -> Iterator[str]:
+    worse = [change for change in recall_changes(stage.evidence) if change.after < change.before]
+    if worse:
+        told = "; ".join(
+            f"{change.label} {words.number(change.before)} to {words.number(change.after)} ({change.support} texts)"
+            for change in sorted(worse, key=lambda change: change.after - change.before)[:10]
+        )
+        yield f"Classes whose recall fell: {told}."
+    confusion = stage.evidence.get("confusion")
+    after = confusion.get("after") if confusion else None
+    if confusion and after:
+        never = [label for i, label in enumerate(confusion["labels"]) if not sum(row[i] for row in after)]
+        if never:
+            yield f"Never predicted in the evaluation: {_listed(never)}."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _training_settings(record: RunRecord) -> list[dict[str, Any]]:
+    tables = []
+    for stage in record.stages:
+        settings = words.flat_settings(stage.evidence.get("settings") or {})
+        if rows := [(key, ", ".join(map(words.public_name, text.split(", ")))) for key, text in settings]:
+            tables.append({"title": stage.evidence["title"], "rows": rows})
+    return tables
+
+
+def _environment(record: RunRecord) -> list[str]:
+    facts = record.environment
+    lines = [f"Python {facts['python']}"] if facts.get("python") else []
+    lines += [f"{package} {number}" for package, number in (facts.get("packages") or {}).items()]
+    lines += [str(facts[key]) for key in ("platform", "cpu") if facts.get(key)]
+    lines += [f"accelerator: {facts['accelerator']}"] if facts.get("accelerator") else []
+    return lines
+
+
+def bibtex(citations: list[str]) -> str:
+    """The citations as BibTeX entries; one that is not `AUTHORS YEAR, TITLE[, arXiv:ID]` is left to the text."""
+    entries: dict[str, str] = {}
+    for citation in citations:
+        if match := _CITATION.fullmatch(re.sub(r"[{}\\`]", "", _one_line(citation))):
+            author, year, title, arxiv = match.group("author", "year", "title", "arxiv")
+            stem = re.sub(r"[^a-z]", "", author.split()[0].lower()) + year
+            key = stem if stem not in entries else f"{stem}{chr(ord('a') + len(entries) % 26)}"
+            fields = {"author": re.sub(r"\s+et al\.?$", " and others", author), "title": title, "year": year}
+            fields |= {"eprint": arxiv, "archivePrefix": "arXiv"} if arxiv else {}
+            lines = ",\n".join(f"  {field} = {{{value}}}" for field, value in fields.items())
+            entries[key] = f"@misc{{{key},\n{lines}\n}}"
+    return "\n\n".join(entries.values())

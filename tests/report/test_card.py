@@ -1,0 +1,154 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hftransfer import report
+from hftransfer.report import card as write_card
+from hftransfer.report.card import bibtex, code, eval_results, markdown
+from hftransfer.report.record import read_run
+
+
+@pytest.fixture
+def card_file(run_folder: Path) -> Path:
+    return report.card(run_folder, run_folder / "final")
+
+
+def rewrite(file: Path, **changes: object) -> None:
+    evidence = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(evidence | changes), encoding="utf-8")
+
+
+def test_metadata_parses_back_to_the_same_results(run_folder: Path, card_file: Path) -> None:
+    card = ModelCard.load(card_file)
+    assert card_file == run_folder / "final" / "README.md"
+    assert card.data.model_name == "bert_domain_adapt"
+    assert card.data.library_name == "transformers"
+    assert card.data.pipeline_tag == "text-classification"
+    assert card.data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert card.data.datasets == ["fancyzhx/ag_news"]
+    assert {"hftransfer", "domain-adaptation"} <= set(card.data.tags)
+    assert card.data.eval_results == eval_results(read_run(run_folder), "text-classification")
+    assert [result.metric_value for result in card.data.eval_results] == [0.8333, 0.81, 0.79]
+    assert [result.metric_type for result in card.data.eval_results] == ["accuracy", "f1", "accuracy"]
+    assert all(result.verified is False for result in card.data.eval_results)
+    assert {result.dataset_split for result in card.data.eval_results} == {"target"}
+
+
+def test_the_file_survives_the_hubs_own_round_trip(card_file: Path) -> None:
+    text = card_file.read_text(encoding="utf-8")
+    again = str(ModelCard(text))
+    assert str(ModelCard(again)) == again
+    assert ModelCard(again).data.to_dict() == ModelCard(text).data.to_dict()
+
+
+def test_numbers_of_earlier_checkpoints_stay_in_the_text(card_file: Path) -> None:
+    card = ModelCard.load(card_file)
+    assert "masked-token loss" in card.text
+    assert "masked-token loss" not in card.data.to_yaml()
+
+
+def test_no_path_no_token_no_markup(card_file: Path) -> None:
+    text = card_file.read_text(encoding="utf-8")
+    for unwanted in ("/home/", "someone", "hf_abcdefgh", "<script", "More Information Needed", "hub_token", "a|b`c"):
+        assert unwanted not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "a&#124;b&#96;c" in text
+    assert "<code>bert-small</code>" in text
+
+
+def test_tables_keep_their_columns(run_folder: Path) -> None:
+    hostile = {"name": "acc | uracy\n`x`", "before": 0.1, "after": 0.2, "protocol": "a | b", "higher_is_better": True}
+    rewrite(run_folder / "2-adapt" / "evidence.json", comparison=[hostile], before_name="be|fore")
+    text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+    widths: set[int] = set()
+    for line in text.splitlines():
+        if line.startswith("|"):
+            widths.add(line.count("|"))
+        elif widths:
+            assert len(widths) == 1
+            widths = set()
+    assert "acc &#124; uracy &#96;x&#96;" in text
+
+
+def test_limits_follow_from_the_evidence(run_folder: Path, card_file: Path) -> None:
+    text = card_file.read_text(encoding="utf-8")
+    assert "Evaluated on 168 texts of demo/api_docs (torch); nothing is known outside it." in text
+    assert "Classes whose recall fell:" in text
+    assert "marked transductive" in text
+    rewrite(
+        run_folder / "2-adapt" / "evidence.json",
+        verdict={"outcome": "hurt", "text": "Transfer hurt: accuracy fell."},
+        confusion={"labels": ["a", "b"], "before": [[3, 1], [1, 3]], "after": [[4, 0], [4, 0]]},
+    )
+    text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+    assert "Transfer hurt in this run: prefer source-only." in text
+    assert "Classes whose recall fell: b 0.750 to 0.000 (4 texts)." in text
+    assert "Never predicted in the evaluation: b." in text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertForSequenceClassification", "text-classification"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("BertModel", "feature-extraction"),
+        ("GPT2LMHeadModel", "text-generation"),
+    ],
+)
+def test_the_task_is_the_architectures(bare_run_folder: Path, architecture: str, task: str) -> None:
+    final = bare_run_folder / "final"
+    final.mkdir()
+    (final / "config.json").write_text(json.dumps({"architectures": [architecture]}), encoding="utf-8")
+    text = report.card(bare_run_folder, final).read_text(encoding="utf-8")
+    assert ModelCard(text).data.pipeline_tag == task
+    assert f'pipeline("{task}", model=model)' in text
+
+
+def test_a_card_of_almost_nothing_is_still_whole(bare_run_folder: Path) -> None:
+    text = report.card(bare_run_folder, bare_run_folder / "final").read_text(encoding="utf-8")
+    assert "No comparison was recorded." in text
+    assert ModelCard(text).data.eval_results is None
+    for section in ("## Data", "## Citations", "## Training settings", "## Made with"):
+        assert section not in text
+
+
+def test_a_local_folder_is_told_by_its_name(run_folder: Path, tmp_path: Path) -> None:
+    local = tmp_path / "my checkpoint"
+    local.mkdir()
+    (run_folder / "recipe.yaml").write_text(f"model: {local}\n", encoding="utf-8")
+    text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+    assert ModelCard(text).data.base_model == "my-checkpoint"
+    assert str(tmp_path) not in text
+
+
+def test_the_same_record_gives_the_same_bytes(run_folder: Path, card_file: Path) -> None:
+    first = card_file.read_bytes()
+    assert write_card(run_folder, run_folder / "final").read_bytes() == first
+
+
+def test_escapes() -> None:
+    assert markdown("a_b _c_ *d*") == "a_b \\_c\\_ &#42;d&#42;"
+    assert markdown("# no heading\n- no list") == "\\# no heading - no list"
+    assert markdown("1. no list") == "1\\. no list"
+    assert markdown("[a](b) \\( $x$") == "&#91;a&#93;(b) &#92;( &#36;x&#36;"
+    assert markdown("loaded /srv/data/x.csv, or and/or") == "loaded x.csv, or and/or"
+    assert code("a`|</code>") == "<code>a&#96;&#124;&lt;/code&gt;</code>"
+
+
+def test_bibtex() -> None:
+    entries = bibtex(
+        [
+            "Jin et al. 2020, Minimum Class Confusion, arXiv:1912.03699",
+            "Sun and Saenko 2016, Deep CORAL: Correlation Alignment, arXiv:1607.01719",
+            "Gururangan, Marasovic and Smith 2020, Don't Stop, Pretraining",
+            "Jin et al. 2020, Another }one{, arXiv:2001.00001",
+            "a sentence that is no citation",
+        ]
+    )
+    keys = re.findall(r"@misc\{(\w+),", entries)
+    assert len(keys) == len(set(keys)) == 4
+    assert "author = {Jin and others}" in entries and "title = {Deep CORAL: Correlation Alignment}" in entries
+    assert "title = {Don't Stop, Pretraining}" in entries and "eprint = {1607.01719}" in entries
+    assert entries.count("{") == entries.count("}")
