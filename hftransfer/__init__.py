@@ -1,0 +1,44 @@
+"""hftransfer: checkpoint in, checkpoint out. The verbs of transfer learning, with the evidence beside the weights.
+
+    import hftransfer
+
+    result = hftransfer.adapt("google-bert/bert-base-uncased", source="reviews.csv", target="tweets.csv")
+    result.metrics, result.model()
+
+Nothing heavy is imported until a verb is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from hftransfer.errors import HFTransferError
+
+if TYPE_CHECKING:
+    from hftransfer.recipe import run
+    from hftransfer.runs import Result
+    from hftransfer.stages.adapt import adapt
+    from hftransfer.stages.evaluate import evaluate
+    from hftransfer.stages.finetune import finetune
+    from hftransfer.stages.pretrain import pretrain
+
+__version__ = "0.1.0"
+__all__ = ["HFTransferError", "Result", "adapt", "evaluate", "finetune", "pretrain", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    from hftransfer.stages import STAGES, verb
+
+    if name in STAGES:
+        return verb(name)
+    if name == "run":
+        from hftransfer.recipe import run
+
+        return run
+    if name == "Result":
+        from hftransfer.runs import Result
+
+        return Result
+    raise AttributeError(f"module 'hftransfer' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

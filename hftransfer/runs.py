@@ -1,0 +1,227 @@
+"""Folders that appear complete or not at all: manifests, locks, fingerprints, and the result a stage hands on.
+
+A stage works in `.NAME.partial/` and is renamed to `NAME/` when everything is on disk. Done means: the manifest is
+there and every file has the size and hash that it says.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hftransfer import processes
+from hftransfer.errors import HFTransferError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage leaves: a folder that plain `from_pretrained` loads, and its metrics."""
+
+    path: Path
+    metrics: dict[str, Any] = field(repr=False)
+    reused: bool = False  # the folder was complete already, and nothing ran
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The record behind the report: verdict, comparisons, curves (see `hftransfer.evidence`)."""
+        return read_json(self.path / "evidence.json")
+
+    def model(self) -> Any:
+        """The model, with the class that its config names."""
+        from hftransfer import models
+
+        return models.reopen(self.path)
+
+    def tokenizer(self) -> Any:
+        """The tokenizer saved with the model."""
+        from hftransfer import models
+
+        return models.tokenizer(self.path)
+
+
+@dataclass
+class StageFolder:
+    """One stage's folder while it is open. `work` is where the stage writes until it is finished."""
+
+    path: Path
+    identity: dict[str, Any]
+    finished: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def work(self) -> Path:
+        return self.path.parent / f".{self.path.name}.partial"
+
+    def begin(self) -> Path:
+        """Makes the working folder, keeping an interrupted one only when it belongs to the same stage settings."""
+        if processes.is_main():
+            started = self.work / "identity.json"
+            if self.work.exists() and read_json(started) != self.identity:
+                shutil.rmtree(self.work)
+            make_folder(self.work)
+            write_json(started, self.identity)
+        processes.barrier()
+        return self.work
+
+    def finish(self, metrics: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
+        """Writes the record, drops the training checkpoints, and renames the folder into place."""
+        processes.barrier()
+        if processes.is_main():
+            name = re.sub(r"^\d+-", "", self.path.name)
+            seconds = round(time.monotonic() - self.started, 1)
+            write_json(self.work / "metrics.json", metrics)
+            write_json(self.work / "evidence.json", {**evidence, "id": name, "seconds": seconds})
+            (self.work / "identity.json").unlink()
+            shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
+            write_manifest(self.work, identity=self.identity)
+            replace_folder(self.work, self.path)
+        processes.barrier()
+
+    def result(self) -> Result:
+        return Result(self.path, read_json(self.path / "metrics.json"), reused=self.finished)
+
+
+@contextlib.contextmanager
+def open_stage(output_dir: str | Path, identity: Mapping[str, Any]) -> Iterator[StageFolder]:
+    """Opens a stage's folder under a lock. `identity` is everything that decides its outcome (JSON-able).
+
+    Every process gets the same `finished`: whether a complete folder of the same identity is already there.
+    """
+    path = Path(output_dir)
+    stored = json.loads(canonical(identity))
+    with lock(path.parent / f".{path.name}.lock"):
+        done = verified(path)
+        yield StageFolder(path, stored, processes.agree(done is not None and done.get("identity") == stored))
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Holds a lock file on the main process. It is the operating system's: a killed run leaves none behind.
+
+    Raises:
+        HFTransferError: when another run holds it, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    held, problem = FileLock(path, timeout=0), ""
+    if processes.is_main():
+        try:
+            make_folder(path.parent)
+            held.acquire()
+        except Timeout:
+            problem = f"{path.parent}: another run is working in this folder; wait for it or choose another output_dir"
+        except HFTransferError as error:
+            problem = str(error)
+    problem = processes.agree(problem)
+    if problem:
+        raise HFTransferError(problem)
+    try:
+        yield
+    finally:
+        if held.is_locked:
+            path.unlink(missing_ok=True)
+            held.release()
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, or says in one line why it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HFTransferError(
+            f"output_dir: cannot write to {path} ({error.strerror}); choose another folder"
+        ) from error
+
+
+def write_manifest(folder: Path, **facts: Any) -> None:
+    """Lists every file with size and sha256, after flushing each to disk. Written last: its presence means done."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        path.chmod(0o644)  # safetensors writes 0600, which another user's `from_pretrained` could not read
+        _flush(path)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    write_json(folder / MANIFEST, {**facts, "files": files})
+
+
+def verified(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder whose files all match it, else None."""
+    manifest = read_json(folder / MANIFEST)
+    for name, facts in manifest.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
+            return None
+    return manifest or None
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Puts `new` in the place of `final`; at no moment is a half-written folder called `final`."""
+    old = final.parent / f".{final.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    _flush(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()  # Python 3.10 has no `file_digest`
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """A short hash of anything JSON-able."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, or an empty dict when it is missing or cut off."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that it is either the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(path)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

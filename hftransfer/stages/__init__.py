@@ -1,0 +1,30 @@
+"""The verbs, one a file, and the one table that names them."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Stage(NamedTuple):
+    """One line of `STAGES`."""
+
+    does: str
+    makes_checkpoint: bool = True
+
+
+STAGES = {
+    "pretrain": Stage("continue self-supervision on unlabelled data"),
+    "finetune": Stage("fit the labels of one data set"),
+    "adapt": Stage("labels in the source domain, none in the target"),
+    "evaluate": Stage("metrics of a checkpoint on a data set", makes_checkpoint=False),
+}
+
+
+def verb(name: str) -> Callable[..., Any]:
+    """The function of a stage: `stages/NAME.py` holds `NAME`. Importing it imports no torch."""
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def planner(name: str) -> Callable[..., dict[str, Any]]:
+    """The function that checks a stage's data and model, trains nothing, and says what would be done."""
+    return importlib.import_module(f"{__name__}.{name}").plan

@@ -1,0 +1,46 @@
+"""The types of options that several verbs share, with the one line that `--help` prints for each."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from hftransfer.signatures import FieldsOf
+
+_STEERED = "hftransfer decides it"
+REFUSED = {
+    "output_dir": "use the stage's output_dir",
+    "seed": "use the recipe's seed",
+    "data_seed": "use the recipe's seed",
+    "use_cpu": "launch with `accelerate launch --cpu`",
+    "resume_from_checkpoint": "running the same command again resumes by itself",
+    "train_sampling_strategy": "batches are grouped by length already",
+    "load_best_model_at_end": "the last step is kept, so that no held-out label chooses the model",
+    "remove_unused_columns": _STEERED,
+    "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "save_only_model": "a run could not resume exactly",
+    "ignore_data_skip": "a run could not resume exactly",
+    "disable_tqdm": _STEERED,
+    "report_to": _STEERED,
+    "push_to_hub": "training never uploads",
+    "hub_token": "the token comes from the environment",
+} | dict.fromkeys(
+    ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"), "training never uploads"
+)
+
+Model = Annotated[Any, Field(description="checkpoint: Hub id, folder or model object")]
+Data = Annotated[Any, Field(description="Hub id, file, glob, folder, demo/NAME, or load_dataset's fields")]
+Training = Annotated[
+    dict[str, Any],
+    FieldsOf("transformers.training_args", "TrainingArguments", REFUSED),
+    Field(description="TrainingArguments under their own names"),
+]
+OutputDir = Annotated[str, Field(description="folder of the finished stage")]
+Seed = Annotated[int, Field(ge=0, description="decides splits, masks, order and new weights")]
+MaxTrainSamples = Annotated[int | None, Field(gt=0, description="take a random part of each training set")]
+MaxLength = Annotated[int, Field(ge=4, description="longest row, in tokens")]
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's own training settings with the caller's over them."""
+    return {**defaults, **given}

@@ -1,0 +1,30 @@
+"""Training a text classifier on one labelled data set: stock `Trainer` loss, batches of like length."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+
+from hftransfer.trainers.adaptation import padded
+from hftransfer.trainers.exact import ExactTrainer, training_arguments
+
+
+def train_classifier(
+    network: nn.Module, rows: Dataset, tokenizer: Any, *, training: dict[str, Any], seed: int, folder: Path, label: str
+) -> list[dict[str, float]]:
+    """Trains in place on rows of `input_ids` and `label`, resuming from `folder`. Returns the loss history."""
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**padded(tokenizer, batch), "labels": torch.tensor([row["label"] for row in batch])}
+
+    trainer = ExactTrainer(
+        model=network,
+        args=training_arguments(training, folder, seed),
+        train_dataset=rows,
+        data_collator=collate,
+        label=label,
+        lengths=[len(ids) for ids in rows["input_ids"]],
+    )
+    return trainer.train_or_resume()

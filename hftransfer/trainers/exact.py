@@ -1,0 +1,233 @@
+"""`Trainer` made exact: whatever is killed, the next run ends with bit-identical weights.
+
+`ExactTrainer` overrides one method of `Trainer`, `_get_train_sampler` (an order that depends on seed and epoch only,
+batches of like length). The rest is two callbacks: checkpoints get a manifest, and a loss that is not finite stops.
+"""
+
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from hftransfer import processes, runs
+from hftransfer.errors import HFTransferError
+
+logger = logging.getLogger("hftransfer")
+
+
+def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> TrainingArguments:
+    """Builds `TrainingArguments` from the fields of a recipe; what the house decides is set here and nowhere else.
+
+    Raises:
+        HFTransferError: when the fields contradict each other or the launcher.
+    """
+    given = dict(training)
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if "bf16" not in given and "fp16" not in given and precision == "no":
+        given["bf16"] = has_bf16()
+    house: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not processes.has_accelerator(),
+        "report_to": "none",
+        "logging_nan_inf_filter": False,  # it hides a diverged run behind a loss of 0.0
+        "disable_tqdm": True,  # our own bar, below
+        "remove_unused_columns": False,
+    }
+    defaults = {"save_strategy": "epoch", "save_total_limit": 2, "logging_steps": 10, "dataloader_pin_memory": False}
+    try:
+        arguments = TrainingArguments(**{**defaults, **given, **house})
+    except (ValueError, TypeError) as error:
+        raise HFTransferError(f"training: {str(error).splitlines()[0]}") from error
+    if precision not in ("no", "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no"):
+        raise HFTransferError(
+            f"training: the launcher asks for mixed_precision={precision}, the recipe for "
+            f"bf16={arguments.bf16}, fp16={arguments.fp16}; set one of them"
+        )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process; several go through accelerate launch
+    return arguments
+
+
+def has_bf16() -> bool:
+    """Whether bf16 is computed by the hardware. A CPU without it is about 80 times slower in bf16 than in fp32."""
+    if processes.has_accelerator():
+        return bool(torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def estimated_steps(training: Mapping[str, Any], num_rows: int) -> int:
+    """Optimizer steps that a training would take on one process."""
+    if training.get("max_steps", -1) > 0:
+        return int(training["max_steps"])
+    batch = training.get("per_device_train_batch_size", 8)
+    update = math.ceil(math.ceil(num_rows / batch) / training.get("gradient_accumulation_steps", 1))
+    return math.ceil(update * training.get("num_train_epochs", 3.0))
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffled order that is a function of (seed, epoch); with `lengths`, batches of like length.
+
+    Like length means little padding: the order is cut into groups of 50 batches, each sorted by length, and the
+    batches are shuffled again.
+    """
+
+    def __init__(self, num_rows: int, *, seed: int, lengths: Sequence[int] | None = None, batch_size: int = 1) -> None:
+        self.num_rows, self.seed, self.batch_size, self.epoch = num_rows, seed, batch_size, 0
+        self.lengths = None if lengths is None else np.asarray(lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.num_rows)
+        if self.lengths is not None:
+            order = self._grouped(order, rng)
+        return iter(order.tolist())
+
+    def _grouped(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        assert self.lengths is not None
+        window = self.batch_size * 50
+        windows = [order[start : start + window] for start in range(0, len(order), window)]
+        rows = np.concatenate([w[np.argsort(-self.lengths[w], kind="stable")] for w in windows])
+        whole = len(rows) // self.batch_size * self.batch_size  # a short last batch stays last
+        batches = rows[:whole].reshape(-1, self.batch_size)
+        return np.concatenate([batches[rng.permutation(len(batches))].reshape(-1), rows[whole:]])
+
+
+class ExactTrainer(Trainer):
+    """A `Trainer` for map-style data whose order, checkpoints and resumption are exact.
+
+    `epoch_aware` are further objects whose `set_epoch` is called at each epoch (a masking collator, a sampler).
+    """
+
+    def __init__(
+        self, *, label: str, lengths: Sequence[int] | None = None, epoch_aware: Sequence[Any] = (), **rest: Any
+    ):
+        super().__init__(**rest)
+        self.lengths, self.label = lengths, label
+        self.epoch_aware = list(epoch_aware)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(EpochSetter(self.epoch_aware))
+        self.add_callback(SoundCheckpoints(label))
+        if processes.is_main():
+            self.add_callback(Bar(label))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows = len(self.train_dataset if train_dataset is None else train_dataset)
+        batch = self.args.train_batch_size
+        sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch)
+        self.epoch_aware.append(sampler)
+        return sampler
+
+    def train_or_resume(self) -> list[dict[str, float]]:
+        """Trains to the end from the newest sound checkpoint, if any. Returns the log history.
+
+        Raises:
+            HFTransferError: when the loss is no longer finite.
+        """
+        newest = sound_checkpoint(Path(str(self.args.output_dir)))
+        if newest is not None:
+            logger.info("%s: resuming from %s", self.label, newest.name)
+        self.train(resume_from_checkpoint=str(newest) if newest else None)
+        return [entry for entry in self.state.log_history if "loss" in entry]
+
+
+def sound_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose manifest verifies and whose world is this one; broken ones are removed."""
+    chosen: Path | None = None
+    if processes.is_main():
+        for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True):
+            manifest = runs.verified(path)
+            if manifest and manifest["processes"] == processes.state().num_processes:
+                chosen = path
+                break
+            reason = "was written by another number of processes" if manifest else "is incomplete"
+            logger.warning("%s %s; it is not used", path.name, reason)
+            shutil.rmtree(path)
+    chosen = processes.agree(chosen)
+    if chosen is not None:
+        torch.set_num_threads(runs.read_json(chosen / runs.MANIFEST)["threads"])  # sums depend on it to the last bit
+    return chosen
+
+
+class EpochSetter(TrainerCallback):
+    """Tells collators and samplers which epoch begins, also after a resumption."""
+
+    def __init__(self, receivers: list[Any]) -> None:
+        self.receivers = receivers
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        for receiver in self.receivers:
+            receiver.set_epoch(int(state.epoch or 0))
+
+
+class SoundCheckpoints(TrainerCallback):
+    """Stops on a loss or gradient that is not finite before it can be saved, and seals each checkpoint."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save:
+            control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        for name in ("loss", "grad_norm"):
+            value = (logs or {}).get(name, 0.0)
+            if not math.isfinite(value):
+                kept = sorted(path.name for path in Path(args.output_dir).glob("checkpoint-*"))
+                raise HFTransferError(
+                    f"{self.label}: {name} is {value} at step {state.global_step}; stopped, the last good checkpoint "
+                    f"({kept[-1] if kept else 'none yet'}) is kept; lower training.learning_rate or set "
+                    "training.max_grad_norm"
+                )
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        processes.barrier()  # every process has written its random state
+        if processes.is_main():
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / "training_args.bin").unlink(missing_ok=True)  # pickled, unused here, may hold a token
+            runs.write_manifest(folder, processes=processes.state().num_processes, threads=torch.get_num_threads())
+        processes.barrier()
+
+
+class Bar(TrainerCallback):
+    """One progress bar a training, with the loss beside it."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label, unit="step", leave=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.close()
