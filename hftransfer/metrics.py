@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import evaluate
@@ -24,7 +24,7 @@ _ROWS = datasets.Features(
 class _Classification(evaluate.Metric):
     """Takes class ids or rows of probabilities as `predictions`, class ids as `references`."""
 
-    formats = [_ROWS, _IDS]
+    formats: ClassVar[list[datasets.Features]] = [_ROWS, _IDS]
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -63,7 +63,7 @@ class MacroF1(_Classification):
 class ExpectedCalibrationError(_Classification):
     """How far confidence is from accuracy, over 15 bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
 
-    formats = [_ROWS]
+    formats: ClassVar[list[datasets.Features]] = [_ROWS]
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         return {

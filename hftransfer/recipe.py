@@ -88,7 +88,7 @@ def run(recipe: str | Path | Mapping[str, Any], **overrides: Any) -> "Result":
 
 
 def parse(arguments: Sequence[str]) -> tuple[str | None, set[str], dict[str, Any]]:
-    """Splits a command line into the recipe's name, flags, and overrides (`--key value`, `--key=value`, `key=value`)."""
+    """A command line's recipe name, flags, and overrides (`--key value`, `--key=value`, `key=value`)."""
     name: str | None = None
     flags: set[str] = set()
     overrides: dict[str, Any] = {}
@@ -126,7 +126,8 @@ def _print_page(which: str, recipe: chain.Recipe | None) -> None:
     if _rank() == 0:
         wide = None if sys.stdout.isatty() else 160
         page = {"list": manual.listing, "usage": lambda: manual.USAGE}.get(which)
-        Console(width=wide, highlight=False).print(page() if page else manual.help_page(recipe), markup=False)  # type: ignore[arg-type]
+        shown = page() if page else manual.help_page(recipe)  # type: ignore[arg-type]
+        Console(width=wide, highlight=False).print(shown, markup=False)
 
 
 def _rank() -> int:

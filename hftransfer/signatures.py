@@ -225,11 +225,21 @@ def type_name(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(type_name(part) for part in get_args(annotation)))
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(str, get_args(annotation)))}"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
-    words |= {dict: "mapping", list: "list", None: "null", Any: "anything"}
-    return (
-        words.get(annotation) or words.get(get_origin(annotation)) or getattr(annotation, "__name__", str(annotation))
-    )
+    known = _WORDS.get(annotation) or _WORDS.get(get_origin(annotation))
+    return known or str(getattr(annotation, "__name__", annotation))
+
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+    None: "null",
+    dict: "mapping",
+    list: "list",
+    Any: "anything",
+}
 
 
 def _bounds(metadata: Iterable[Any]) -> Iterable[str]:

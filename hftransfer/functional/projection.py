@@ -14,7 +14,8 @@ def principal_plane(rows: ArrayLike) -> NDArray[np.float64]:
         (n, 2), centred; signs are fixed (the entry of largest size in each direction is positive), so equal rows give
         equal pictures. Directions along which nothing varies are zero.
     """
-    centred = np.asarray(rows, dtype=float) - np.mean(rows, axis=0)
+    given = np.asarray(rows, dtype=float)
+    centred = given - given.mean(axis=0)
     directions = np.linalg.svd(centred, full_matrices=False)[2][:2]  # (2, d)
     signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])
     points = centred @ (directions * signs[:, None]).T

@@ -190,7 +190,7 @@ def everywhere(
 
 
 class Pairs(Dataset[dict[str, Any]]):
-    """Rows of the two domains, and of the target cut for masked LM; as long as the source: an epoch is a pass over it."""
+    """Rows of both domains, and of the target cut for masked LM. As long as the source: an epoch is a pass over it."""
 
     def __init__(self, source: Any, target: Any, masked: Any = None) -> None:
         self.source, self.target, self.masked = source, target, masked
