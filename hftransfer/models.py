@@ -379,7 +379,8 @@ def last_linear(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, folder: Path, tokenizer: Any = None) -> None:
     """Writes a checkpoint that plain `from_pretrained` loads, with no local path in its config."""
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

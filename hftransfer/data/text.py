@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from hftransfer.data.read import quiet
+
 
 def tokenize(dataset: Dataset, tokenizer: Any, max_length: int) -> Dataset:
     """Adds `input_ids` (truncated, not padded) and keeps `label` where there is one."""
@@ -13,7 +15,9 @@ def tokenize(dataset: Dataset, tokenizer: Any, max_length: int) -> Dataset:
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         return {"input_ids": tokenizer(batch["text"], truncation=True, max_length=max_length)["input_ids"]}
 
-    return dataset.map(encode, batched=True, remove_columns=["text"], keep_in_memory=len(dataset) < 100_000)
+    small = len(dataset) < 100_000
+    with quiet(show_bars=not small):
+        return dataset.map(encode, batched=True, remove_columns=["text"], keep_in_memory=small)
 
 
 def lengths(rows: Dataset) -> list[int]:

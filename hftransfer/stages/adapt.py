@@ -11,8 +11,8 @@ from hftransfer.stages.identity import identity
 from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
 
 TRAINING = {
-    "learning_rate": 1e-4,
-    "num_train_epochs": 2.0,
+    "learning_rate": 2e-4,
+    "num_train_epochs": 3.0,
     "per_device_train_batch_size": 32,
     "warmup_steps": 0.1,
     "weight_decay": 0.01,
@@ -26,8 +26,11 @@ def adapt(
     *,
     method: Annotated[str, OneOf(tuple(ADAPTATION)), Field(description="the formula that aligns the domains")] = "mcc",
     weight: Annotated[float | None, Field(ge=0, description="of the formula; null: as published")] = None,
+    weight_warmup: Annotated[
+        float, Field(ge=0, le=1, description="fraction of training over which the weight grows from 0")
+    ] = 0.0,
     threshold: Annotated[float, Field(gt=0, le=1, description="confidence that makes a pseudo-label")] = 0.95,
-    balanced: Annotated[bool, Field(description="sample classes evenly, the target by pseudo-labels")] = False,
+    balanced: Annotated[bool, Field(description="sample classes evenly, the target by pseudo-labels")] = True,
     prior_correction: Annotated[
         str, OneOf(("none", "bbse", "em")), Field(description="re-weight the classes to the target's estimated shares")
     ] = "none",
@@ -259,13 +262,15 @@ def _adapted(
     from hftransfer.trainers.exact import training_arguments
 
     set_seed(given["seed"])
-    labels = {} if models.classifies(given["model"], names) else text.id2label(names)
+    cold = not models.classifies(given["model"], names)
+    labels = text.id2label(names) if cold else {}
     network = models.load(given["model"], "text_classification", **labels)
     masked_rows, masking, masked_lm = _masked_parts(given, network, texts, tokenizer)
     model = adaptation.AdaptationModel(
         network,
         method=given["method"],
         weight=given["weight"],
+        weight_warmup=given["weight_warmup"],
         threshold=given["threshold"],
         masked_lm=masked_lm,
         masked_lm_weight=given["masked_lm_weight"],
@@ -276,6 +281,7 @@ def _adapted(
         train_dataset=adaptation.Pairs(rows["source"], rows["target"], masked_rows),
         data_collator=adaptation.AdaptationCollator(tokenizer, with_target=model.sees_target, masking=masking),
         predict_target=(lambda: predict(network, tokenizer, rows["target"]).classes) if given["balanced"] else None,
+        cold=cold,
         epoch_aware=[masking] if masking else [],
         label=f"adapt ({given['method']})",
     )

@@ -21,6 +21,7 @@ from hftransfer.functional.label_shift import balanced_sampling
 from hftransfer.trainers.exact import ExactTrainer
 from hftransfer.trainers.masked_lm import MaskedPositions
 
+UNKNOWN = -1  # a target row without a pseudo-label yet
 MAX_JOINT_WIDTH = 4096  # CDAN's own threshold for a random map instead of the full outer product
 
 
@@ -33,6 +34,7 @@ class AdaptationModel(nn.Module):
         *,
         method: str,
         weight: float | None = None,
+        weight_warmup: float = 0.0,
         threshold: float = 0.95,
         masked_lm: nn.Module | None = None,
         masked_lm_weight: float = 0.0,
@@ -41,13 +43,13 @@ class AdaptationModel(nn.Module):
         self.network, self.method, self.threshold = network, method, threshold
         entry = ADAPTATION[method]
         self.weight = entry.weight if weight is None else weight
+        self.weight_warmup = weight_warmup
         self.formula = adaptation_formula(method)
         self.inputs = inputs_of(self.formula) if self.formula else set()
         self.masked_lm_weight = masked_lm_weight
         self.discriminator = self._new_discriminator(entry.discriminator) if entry.discriminator else None
         self.masked_lm = masked_lm
         self.positions = None if masked_lm is None else MaskedPositions(masked_lm)
-        self.register_buffer("class_weights", torch.ones(network.config.num_labels))
 
     @property
     def sees_target(self) -> bool:
@@ -91,7 +93,7 @@ class AdaptationModel(nn.Module):
         features, logits = models.classify(self.network, rows)
         source, target = everywhere(features, logits, len(labels))
         labels = _gather(labels)
-        loss_source = cross_entropy(source[1].float(), labels, weight=self.class_weights)
+        loss_source = cross_entropy(source[1].float(), labels)
         given = {
             "features_source": source[0],
             "features_target": target[0],
@@ -113,7 +115,8 @@ class AdaptationModel(nn.Module):
         parts = {"loss_source": loss.detach()}
         if self.formula is not None:
             value = self.formula(**{name: given[name] for name in self.inputs})
-            loss = value if "loss_source" in self.inputs else loss + self.weight * value
+            weight = self.weight * min(1.0, given["progress"] / self.weight_warmup if self.weight_warmup else 1.0)
+            loss = value if "loss_source" in self.inputs else loss + weight * value
             parts["loss_method"] = value.detach()
         if self.masked_lm_weight and "loss_masked_lm" in given:
             loss = loss + self.masked_lm_weight * given["loss_masked_lm"]
@@ -266,17 +269,21 @@ class AdaptationTrainer(ExactTrainer):
     """Trains an `AdaptationModel` on `Pairs`.
 
     With `predict_target` (a function that returns the class predicted for each target row) both domains are sampled
-    class-balanced, the target by pseudo-labels that are renewed at each epoch.
+    class-balanced, the target by pseudo-labels that are renewed at each epoch. A new head (`cold`) knows nothing yet:
+    its first epoch samples the target evenly.
     """
 
-    def __init__(self, *, predict_target: Callable[[], np.ndarray] | None = None, **rest: Any) -> None:
+    def __init__(
+        self, *, predict_target: Callable[[], np.ndarray] | None = None, cold: bool = False, **rest: Any
+    ) -> None:
         super().__init__(**rest)
         self.model_accepts_loss_kwargs = False  # means over the batch; Trainer divides by the accumulation
         self.balanced = predict_target is not None
         if predict_target is not None:
             # a buffer, so that a checkpoint written within an epoch holds the labels that the epoch began with
-            self.model.register_buffer("pseudo_labels", torch.zeros(len(self.train_dataset.target), dtype=torch.long))
-            self.add_callback(Relabel(self.model, predict_target))
+            unknown = torch.full((len(self.train_dataset.target),), UNKNOWN)
+            self.model.register_buffer("pseudo_labels", unknown.to(self.args.device))
+            self.add_callback(Relabel(self.model, predict_target, cold))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         pairs = self.train_dataset if train_dataset is None else train_dataset
@@ -285,8 +292,9 @@ class AdaptationTrainer(ExactTrainer):
         def weights() -> Any:
             if labels is None:
                 return None, None
-            classes = self.model.network.config.num_labels
-            return balanced_sampling(labels, classes), balanced_sampling(self.model.pseudo_labels.cpu(), classes)
+            classes, found = self.model.network.config.num_labels, self.model.pseudo_labels.cpu().numpy()
+            known = not (found == UNKNOWN).any()
+            return balanced_sampling(labels, classes), balanced_sampling(found, classes) if known else None
 
         sampler = PairSampler(pairs, seed=self.args.seed, weights=weights)
         self.epoch_aware.append(sampler)
@@ -302,11 +310,12 @@ class AdaptationTrainer(ExactTrainer):
 class Relabel(TrainerCallback):
     """Renews the target's pseudo-labels when an epoch begins, not when one is resumed in its middle."""
 
-    def __init__(self, model: nn.Module, predict_target: Callable[[], np.ndarray]) -> None:
-        self.model, self.predict_target = model, predict_target
+    def __init__(self, model: nn.Module, predict_target: Callable[[], np.ndarray], cold: bool) -> None:
+        self.model, self.predict_target, self.cold = model, predict_target, cold
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if float(state.epoch or 0).is_integer():
+        epoch = float(state.epoch or 0)
+        if epoch.is_integer() and not (self.cold and epoch == 0):
             training = self.model.training
             labels = torch.as_tensor(self.predict_target())
             self.model.pseudo_labels.copy_(labels.to(self.model.pseudo_labels.device))

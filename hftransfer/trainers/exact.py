@@ -20,6 +20,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hftransfer import processes, runs
 from hftransfer.errors import HFTransferError
+from hftransfer.models import quiet_transformers
 
 logger = logging.getLogger("hftransfer")
 
@@ -144,7 +145,8 @@ class ExactTrainer(Trainer):
         newest = sound_checkpoint(Path(str(self.args.output_dir)))
         if newest is not None:
             logger.info("%s: resuming from %s", self.label, newest.name)
-        self.train(resume_from_checkpoint=str(newest) if newest else None)
+        with quiet_transformers():
+            self.train(resume_from_checkpoint=str(newest) if newest else None)
         return [entry for entry in self.state.log_history if "loss" in entry]
 
 

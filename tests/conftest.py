@@ -1,0 +1,90 @@
+"""Tiny checkpoints and two small shifted domains, made on the spot; no network, no shared cache."""
+
+import os
+import tempfile
+
+# read when the libraries are imported: before any test module
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hftransfer-tests-"))
+
+import csv
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+# what tells the classes apart is shared by the domains, all around it is not
+CLASSES = {"calm": ["quiet", "gentle", "still"], "loud": ["noisy", "shouting", "roaring"], "odd": ["strange", "weird"]}
+DOMAINS = {
+    "source": ["kitchen", "pan", "oven", "the", "a", "knife", "soup", "very"],
+    "target": ["garden", "tree", "soil", "one", "some", "spade", "leaf", "quite"],
+}
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def sentences(domain: str, rows: int, classes: int = 2, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) of a domain; the label's words are a minority of the text's."""
+    rng = np.random.default_rng((seed, len(domain), domain == "target"))
+    names = list(CLASSES)[:classes]
+    made = []
+    for _ in range(rows):
+        label = names[rng.integers(classes)]
+        words = [*rng.choice(DOMAINS[domain], rng.integers(3, 9)), *rng.choice(CLASSES[label], 2)]
+        made.append((" ".join(rng.permutation(words)), label))
+    return made
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer():
+    """A BERT-like tokenizer that knows every word of both domains."""
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [" ".join(words) for words in (*CLASSES.values(), *DOMAINS.values())]
+    made.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=[*SPECIAL.values()]))
+    ends = [(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **SPECIAL)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory, word_tokenizer):
+    """The folder of a random two-layer BERT encoder with its tokenizer."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_bert"
+    config = BertConfig(
+        vocab_size=len(word_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=word_tokenizer.pad_token_id,
+    )
+    BertModel(config).save_pretrained(folder)
+    word_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A maker of csv files: `reviews("source", rows=80)` -> path of a file with the columns text and label."""
+
+    def make(domain: str, rows: int = 80, classes: int = 2, seed: int = 0, name: str = "", label: str = "label") -> str:
+        path = tmp_path / f"{name or domain}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", label])
+            writer.writerows(sentences(domain, rows, classes, seed))
+        return str(path)
+
+    return make
