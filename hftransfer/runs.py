@@ -80,6 +80,10 @@ class StageFolder:
             seconds = round(time.monotonic() - self.started, 1)
             write_json(self.work / "metrics.json", metrics)
             write_json(self.work / "evidence.json", {**evidence, "id": name, "seconds": seconds})
+            if evidence.get("curves"):
+                from hftransfer.report.figures import loss_curve_png
+
+                loss_curve_png(evidence["curves"], self.work / "loss.png")
             (self.work / "identity.json").unlink()
             shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
             write_manifest(self.work, identity=self.identity)

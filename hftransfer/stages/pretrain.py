@@ -18,6 +18,7 @@ TRAINING = {
 }
 HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01}
 BERT = "Devlin et al. 2018, BERT, arXiv:1810.04805"
+HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
 CONTINUED = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv:2004.10964"
 
 
@@ -76,7 +77,21 @@ def _load(given: dict[str, Any]) -> list[Any]:
 
     specs = given["data"] if isinstance(given["data"], list) else [given["data"]]
     common = {"seed": given["seed"], "max_samples": given["max_train_samples"]}
-    return [data.unlabelled(spec, key=f"data[{i}]", **common) for i, spec in enumerate(specs)]
+    parts = [data.unlabelled(spec, key=f"data[{i}]", **common) for i, spec in enumerate(specs)]
+    return [_read(part, i, given["max_train_samples"]) for i, part in enumerate(parts)]
+
+
+def _read(part: Any, number: int, limit: int | None) -> Any:
+    """A stream's first documents, so that no more of it is downloaded than is trained on."""
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+    from hftransfer.errors import HFTransferError
+
+    if not isinstance(part["train"], IterableDataset):
+        return part
+    if limit is None:
+        raise HFTransferError(f"data[{number}]: a stream has no end; say how many documents with max_train_samples")
+    return DatasetDict({split: Dataset.from_list(list(rows)) for split, rows in part.items()})
 
 
 def _run(folder: StageFolder, given: dict[str, Any]) -> None:
@@ -92,6 +107,7 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     texts = {split: [text for part in parts for text in part[split]["text"]] for split in ("train", "test")}
     encode = {"max_length": given["max_length"], "pack": given["pack"]}
     rows = {split: data.encode_documents(texts[split], tokenizer, **encode) for split in texts}
+    rows["test"] = _sample(rows["test"], given["seed"])
     masks = {
         "mask_rate": given["mask_rate"],
         "whole_word": given["whole_word"],
@@ -120,6 +136,12 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     models.save(network, path, tokenizer)
     metrics, evidence = _record(given, parts, rows, before, after, curves, bool(new_head and given["head_steps"]))
     folder.finish(metrics, evidence)
+
+
+def _sample(rows: Any, seed: int) -> Any:
+    import numpy as np
+
+    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:HELD_OUT_ROWS]))
 
 
 def _train(
