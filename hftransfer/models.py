@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 from collections.abc import Iterator
@@ -64,6 +65,12 @@ def resolve(reference: str | Path) -> Checkpoint:
         return _checked(Checkpoint(Path(name), Path(name).resolve().name, "folder"))
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or Path(name).exists():
         raise HFTransferError(f"model: there is no folder '{name}'; give a folder with config.json, or a Hub id")
+    return located(name)
+
+
+@functools.cache
+def located(name: str) -> Checkpoint:
+    """A Hub id's files; looked for, hashed and told once a process."""
     folder, origin = _cached(name), "local Hub cache"
     if folder is None:
         folder, origin = _carried(name), "copy carried by a package"

@@ -79,7 +79,9 @@ def tiny_bert(tmp_path_factory, word_tokenizer):
 def reviews(tmp_path):
     """A maker of csv files: `reviews("source", rows=80)` -> path of a file with the columns text and label."""
 
-    def make(domain: str, rows: int = 80, classes: int = 2, seed: int = 0, name: str = "", label: str = "label") -> str:
+    def make(
+        domain: str, rows: int = 80, classes: int = 2, seed: int = 0, name: str = "", label: str = "label"
+    ) -> str:
         path = tmp_path / f"{name or domain}.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)

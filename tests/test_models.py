@@ -26,6 +26,13 @@ from hftransfer.errors import HFTransferError
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
+@pytest.fixture(autouse=True)
+def nothing_located_yet():
+    models.located.cache_clear()
+    yield
+    models.located.cache_clear()
+
+
 def gpt2(**options):
     return GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32, pad_token_id=0, **options)
 
