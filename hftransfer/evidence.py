@@ -3,12 +3,9 @@
 Every key is optional but `stage`, `id`, `title` and `seconds`; the report leaves out what a stage does not tell.
 """
 
-from __future__ import annotations
+from typing import Any, Literal
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-if TYPE_CHECKING:  # Python 3.10 has no NotRequired; only a type checker reads it
-    from typing import NotRequired
+from typing_extensions import NotRequired, TypedDict  # `typing` has NotRequired from Python 3.11 on
 
 
 class Verdict(TypedDict):

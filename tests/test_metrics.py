@@ -35,7 +35,7 @@ def test_they_combine_under_evaluate_and_take_class_ids_too(found):
 
 
 def test_a_name_that_is_nowhere_is_told_with_the_nearest():
-    with pytest.raises(HFTransferError, match="'acuracy'.*did you mean 'accuracy'"):
+    with pytest.raises(HFTransferError, match=r"'acuracy'.*did you mean 'accuracy'"):
         metrics.load(["acuracy"])
 
 

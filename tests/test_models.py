@@ -115,6 +115,7 @@ def test_new_weights_are_told_in_one_line(tiny_bert, caplog):
 def test_a_hub_id_is_taken_from_the_cache_before_a_carried_copy(tiny_bert, tmp_path, monkeypatch):
     name = "sentence-transformers/all-MiniLM-L6-v2"
     assert models.resolve(name).origin == "copy carried by a package"
+    models.located.cache_clear()
     snapshot = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot.parent.parent / "refs").mkdir()

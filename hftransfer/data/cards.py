@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset
 
+from hftransfer import runs
 from hftransfer.data import demo as demo_module
 from hftransfer.data.spec import DataSpec, Spec, parse
 
@@ -100,8 +101,7 @@ def _files(spec: Spec) -> Iterable[bytes]:
     else:
         named = [(split, Path(path)) for split, part in spec.files.items() for path in part]
     for name, path in named:
-        with path.open("rb") as file:
-            yield f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
+        yield f"{name} {runs.sha256(path)}".encode()
 
 
 def _rows(data: Any) -> Iterable[bytes]:
