@@ -1,0 +1,204 @@
+"""Whatever is killed, the next run ends with bit-identical weights."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import Trainer, TrainerCallback
+
+import hftransfer
+from hftransfer import runs
+from hftransfer.errors import HFTransferError
+from hftransfer.trainers.exact import EpochSampler, sound_checkpoint
+
+QUICK = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
+STEADY = {**QUICK, "save_strategy": "steps", "save_steps": 3}
+
+
+class Stopped(Exception):
+    """Stands for a kill between two steps."""
+
+
+class StopAt(TrainerCallback):
+    """Raises at the given step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise Stopped
+
+
+def stage(name, tiny_bert, reviews, folder):
+    common = {"training": STEADY, "max_length": 16, "seed": 5, "output_dir": str(folder)}
+    if name == "finetune":
+        return hftransfer.finetune(str(tiny_bert), reviews("source"), **common)
+    if name == "pretrain":
+        return hftransfer.pretrain(str(tiny_bert), [reviews("source"), reviews("target")], head_steps=5, **common)
+    return hftransfer.adapt(str(tiny_bert), reviews("source"), reviews("target", 60), method=name, **common)
+
+
+@pytest.mark.parametrize("name", ["finetune", "pretrain", "mcc", "cdan", "udalm"])
+def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
+    whole = stage(name, tiny_bert, reviews, tmp_path / "whole")
+    for step in (4, 13):  # in the first epoch or phase, and again later
+        train = Trainer.train
+
+        def interrupted(self, *arguments, step=step, **keywords):
+            self.add_callback(StopAt(step))
+            return train(self, *arguments, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "train", interrupted)
+            with pytest.raises(Stopped):
+                stage(name, tiny_bert, reviews, tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+    resumed = stage(name, tiny_bert, reviews, tmp_path / "again")
+    assert (whole.path / "model.safetensors").read_bytes() == (resumed.path / "model.safetensors").read_bytes()
+    assert whole.metrics == resumed.metrics
+
+
+KILLED = """
+import os, signal, sys
+from transformers import Trainer, TrainerCallback
+import hftransfer
+
+where, folder, model, data = sys.argv[1:]
+
+class Kill(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        if where == "step" and state.global_step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train, save = Trainer.train, Trainer._save_rng_state
+Trainer.train = lambda self, *a, **k: (self.add_callback(Kill()), train(self, *a, **k))[1]
+
+def dying(self, output_dir):
+    if where == "checkpoint" and self.state.global_step == 6:
+        os.kill(os.getpid(), signal.SIGKILL)  # model and optimizer are written, the random state is not
+    return save(self, output_dir)
+
+Trainer._save_rng_state = dying
+training = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
+training |= {"save_strategy": "steps", "save_steps": 3}
+hftransfer.finetune(model, data, training=training, max_length=16, seed=5, output_dir=folder)
+"""
+
+
+@pytest.mark.parametrize("where", ["step", "checkpoint"])
+def test_kill_9_loses_nothing(where, tiny_bert, reviews, tmp_path):
+    """-9 in the middle of an epoch, and in the middle of writing a checkpoint."""
+    import torch
+
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", KILLED, where, str(tmp_path / "again"), str(tiny_bert), reviews("source")]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "again").exists()
+    whole = stage("finetune", tiny_bert, reviews, tmp_path / "whole")
+    resumed = stage("finetune", tiny_bert, reviews, tmp_path / "again")
+    assert (whole.path / "model.safetensors").read_bytes() == (resumed.path / "model.safetensors").read_bytes()
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path):
+    for step in (3, 6):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "optimizer.pt").write_bytes(b"x" * 100)
+        runs.write_manifest(folder, processes=1, threads=1)
+    (tmp_path / "checkpoint-6" / "optimizer.pt").write_bytes(b"x" * 50)
+    (tmp_path / "checkpoint-9").mkdir()  # killed before its manifest
+    found = sound_checkpoint(tmp_path)
+    assert found is not None and found.name == "checkpoint-3"
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_not_used(tmp_path):
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    (folder / "optimizer.pt").write_bytes(b"x")
+    runs.write_manifest(folder, processes=2, threads=1)
+    assert sound_checkpoint(tmp_path) is None
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_bert, reviews, tmp_path, monkeypatch):
+    computed = Trainer.compute_loss
+
+    def diverging(self, *arguments, **keywords):
+        loss = computed(self, *arguments, **keywords)
+        return loss * float("nan") if self.state.global_step >= 4 else loss
+
+    monkeypatch.setattr(Trainer, "compute_loss", diverging)
+    with pytest.raises(HFTransferError, match=r"loss is nan at step [5-9].*checkpoint-3"):
+        stage("finetune", tiny_bert, reviews, tmp_path / "out")
+    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints")
+    assert kept is not None and kept.name == "checkpoint-3"
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_and_batches_are_of_like_length():
+    lengths = np.random.default_rng(0).integers(4, 128, size=1003)
+    sampler = EpochSampler(1003, seed=1, lengths=lengths, batch_size=8)
+    order = list(sampler)
+    assert sorted(order) == list(range(1003))
+    assert order == list(sampler)
+    sampler.set_epoch(1)
+    assert order != list(sampler)
+    batches = [lengths[order[i : i + 8]] for i in range(0, 1000, 8)]
+    padding = 1 - sum(b.sum() for b in batches) / sum(8 * b.max() for b in batches)
+    assert padding < 0.1
+
+
+def test_a_stage_runs_again_only_when_its_settings_or_inputs_change(tiny_bert, reviews, tmp_path):
+    first = stage("finetune", tiny_bert, reviews, tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
+    second = stage("finetune", tiny_bert, reviews, tmp_path / "out")
+    assert second.reused and not first.reused
+    assert times == {path: path.stat().st_mtime_ns for path in second.path.iterdir()}
+    reviews("source", seed=9)  # the same file name, other content
+    assert not stage("finetune", tiny_bert, reviews, tmp_path / "other").reused
+    (first.path / "model.safetensors").write_bytes(b"damaged")
+    assert not stage("finetune", tiny_bert, reviews, tmp_path / "out").reused
+
+
+def test_two_runs_in_one_folder_the_second_is_refused(tmp_path):
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from hftransfer import runs\n"
+            "with runs.lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
+            str(tmp_path / ".lock"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(HFTransferError, match="another run is working"), runs.lock(tmp_path / ".lock"):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with runs.lock(tmp_path / ".lock"):  # a killed run leaves no lock behind
+        pass
+
+
+def test_a_folder_is_verified_by_size_and_hash(tmp_path):
+    (tmp_path / "weights").write_bytes(b"abc")
+    assert runs.verified(tmp_path) is None
+    runs.write_manifest(tmp_path)
+    assert runs.verified(tmp_path) is not None
+    (tmp_path / "weights").write_bytes(b"abd")
+    assert runs.verified(tmp_path) is None
+    (tmp_path / "weights").unlink()
+    assert runs.verified(tmp_path) is None
+
+
+def test_nothing_is_left_of_a_stage_but_its_folder(tiny_bert, reviews, tmp_path):
+    folder = stage("finetune", tiny_bert, reviews, tmp_path / "run" / "out").path
+    assert [path.name for path in Path(folder).parent.iterdir()] == ["out"]
+    assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
+    assert oct((folder / "model.safetensors").stat().st_mode)[-3:] == "644"
