@@ -96,8 +96,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
+        for place, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
+            if key in keys[:place]:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
         return super().construct_mapping(node, deep)
 
@@ -128,6 +128,8 @@ def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
     """
     top = validate(fields, {**raw, "stages": raw.get("stages", [])})
     entries = [_entry(number, entry) for number, entry in enumerate(top["stages"])]
+    if not entries:
+        raise HFTransferError("stages: a recipe needs at least one; write a list of verbs with their options")
     ids = [entry[0] for entry in entries]
     for id_ in ids:
         if ids.count(id_) > 1:

@@ -139,7 +139,7 @@ def _talk() -> None:
     import warnings
 
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = logging._StderrHandler()  # looks sys.stderr up each time, as print does
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
@@ -172,12 +172,20 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
         try:
             planned.append(planner(step.verb)(**given))
         except HFTransferError as error:
-            raise HFTransferError(_placed(str(error), step.id)) from error
+            raise HFTransferError(_placed(str(error), step)) from error
     return planned
 
 
-def _placed(message: str, id_: str) -> str:
-    return message if message.startswith(f"{id_}") else f"{id_}: {message}"
+def _placed(message: str, step: chain.Step) -> str:
+    """An error of a stage, named by what the user wrote: the recipe's `source` where the stage says `data`."""
+    found = re.match(r"(\w+)(?:\[(\d+)\])?: (.*)", message, flags=re.DOTALL)
+    if found:
+        key, number, rest = found.groups()
+        value = step.given.get(key)
+        value = value[int(number)] if number and isinstance(value, list) else value
+        if isinstance(value, str) and value.startswith("$"):
+            return f"{value[1:]}: {rest}"
+    return message if message.startswith(step.id) else f"{step.id}: {message}"
 
 
 def _settled(value: Any, recipe: chain.Recipe, results: Mapping[str, Path]) -> Any:
@@ -265,7 +273,7 @@ def _run_stages(recipe: chain.Recipe) -> "dict[str, Result]":
         try:
             results[step.id] = step.function(**given, output_dir=str(recipe.stage_folder(step)))
         except HFTransferError as error:
-            raise HFTransferError(_placed(str(error), step.id)) from error
+            raise HFTransferError(_placed(str(error), step)) from error
         if results[step.id].reused:
             logger.info("%s: done already, unchanged", recipe.stage_folder(step).name)
     return results
