@@ -131,7 +131,7 @@ class ExactTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows = len(self.train_dataset if train_dataset is None else train_dataset)
-        batch = self.args.train_batch_size
+        batch = self.args.train_batch_size * self.args.world_size  # groups of the global batch, whatever the processes
         sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch)
         self.epoch_aware.append(sampler)
         return sampler
