@@ -131,7 +131,15 @@ def test_a_run_leaves_what_the_readme_draws_and_a_second_one_does_nothing(small,
     assert "source_only" in shown or "Adapt" in shown
     assert str(out / "report.html") in shown.replace("\n", "")
     names = {path.name for path in out.iterdir()}
-    assert {"1-source_only", "2-pretrain", "3-adapt", "recipe.yaml", "all_results.json", "report.html", "final"} <= names
+    assert {
+        "1-source_only",
+        "2-pretrain",
+        "3-adapt",
+        "recipe.yaml",
+        "all_results.json",
+        "report.html",
+        "final",
+    } <= names
     results = json.loads((out / "all_results.json").read_text())
     assert set(results) == {"source_only", "pretrain", "adapt"}
     model = AutoModelForSequenceClassification.from_pretrained(out / "final")

@@ -48,7 +48,9 @@ def test_imports_go_down_only():
             parts = tuple(name.split(".")[1:])
             if name.startswith("hftransfer.") and floor(parts) > floor(here):
                 wrong.append(f"{'/'.join(here)} imports {name}")
-            if here[0] == "functional" and re.match(r"(transformers|datasets|accelerate|peft|huggingface_hub)\b", name):
+            if here[0] == "functional" and re.match(
+                r"(transformers|datasets|accelerate|peft|huggingface_hub)\b", name
+            ):
                 wrong.append(f"{'/'.join(here)} imports {name}")
     assert wrong == []
 

@@ -16,6 +16,7 @@ from hftransfer.errors import HFTransferError
 from hftransfer.trainers.exact import ExactTrainer
 
 logger = logging.getLogger("hftransfer")
+_LEAKS = "pretrain: pack: {} does not keep packed documents apart; set pack: false"
 
 
 class MaskedPositions:
@@ -122,6 +123,8 @@ def check_packing(model: nn.Module, first_position: int) -> None:
     Raises:
         HFTransferError: when a document's states change with its neighbour in the row.
     """
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        raise HFTransferError(_LEAKS.format(type(model).__name__))  # a mask of pairs would replace the window
     training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -138,6 +141,4 @@ def check_packing(model: nn.Module, first_position: int) -> None:
         kept = False
     model.train(training)
     if not kept:
-        raise HFTransferError(
-            f"pretrain: pack: {type(model).__name__} does not keep packed documents apart; set pack: false"
-        )
+        raise HFTransferError(_LEAKS.format(type(model).__name__))
