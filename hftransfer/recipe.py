@@ -134,12 +134,19 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+class _Lines(logging.Handler):
+    """Prints each record's message to what `sys.stderr` is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _talk() -> None:
     """Log lines to stderr on the main process; libraries' own chatter off."""
     import warnings
 
     if not logger.handlers:
-        handler = logging._StderrHandler()  # looks sys.stderr up each time, as print does
+        handler = _Lines()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False

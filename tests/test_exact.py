@@ -46,8 +46,8 @@ def stage(name, tiny_bert, reviews, folder):
 @pytest.mark.parametrize("name", ["finetune", "pretrain", "mcc", "cdan", "udalm"])
 def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
     whole = stage(name, tiny_bert, reviews, tmp_path / "whole")
+    train = Trainer.train
     for step in (4, 13):  # in the first epoch or phase, and again later
-        train = Trainer.train
 
         def interrupted(self, *arguments, step=step, **keywords):
             self.add_callback(StopAt(step))
