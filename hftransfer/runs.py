@@ -7,6 +7,7 @@ there and every file has the size and hash that it says.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -206,7 +207,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Writes strict JSON: a number that is not finite becomes null, an object its type's name."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_named, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _named(value: Any) -> str:
+    return str(value) if isinstance(value, Path) else f"<{type(value).__name__} in memory>"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -202,3 +202,8 @@ def test_nothing_is_left_of_a_stage_but_its_folder(tiny_bert, reviews, tmp_path)
     assert [path.name for path in Path(folder).parent.iterdir()] == ["out"]
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
     assert oct((folder / "model.safetensors").stat().st_mode)[-3:] == "644"
+
+
+def test_records_are_strict_json(tmp_path):
+    runs.write_json(tmp_path / "a.json", {"low": float("-inf"), "nan": [float("nan"), 1.5], "model": object()})
+    assert runs.read_json(tmp_path / "a.json") == {"low": None, "nan": [None, 1.5], "model": "<object in memory>"}

@@ -13,7 +13,7 @@ from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, O
 TRAINING = {
     "learning_rate": 2e-4,
     "num_train_epochs": 3.0,
-    "per_device_train_batch_size": 32,
+    "per_device_train_batch_size": 16,  # of each domain
     "warmup_steps": 0.1,
     "weight_decay": 0.01,
 }

@@ -1,5 +1,6 @@
 """`pretrain`: continue self-supervision on unlabelled texts; compared with the checkpoint before it."""
 
+import math
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -229,6 +230,7 @@ def _record(
             "higher_is_better": False,
         }
         for name in ("perplexity", "bits_per_byte")
+        if math.isfinite(metrics[f"{name}.before"] + metrics[f"{name}.after"])
     ]
     start = "a new head was fitted first, encoder frozen" if fitted else "the checkpoint brought its head"
     return metrics, {
