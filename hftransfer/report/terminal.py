@@ -39,7 +39,9 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
             change = words.signed(words.difference(comparison)) + (f" ({span})" if span else "")
             before, after = words.number(comparison["before"]), words.number(comparison["after"])
             first = i == 0
-            yield (title if first else "", comparison["name"], before, after, change, verdict if first else "")
+            protocol = comparison.get("protocol", "").partition(":")
+            measure = comparison["name"] + (f" ({protocol[0]})" if protocol[1] else "")
+            yield (title if first else "", measure, before, after, change, verdict if first else "")
 
 
 def summary(run_folder: Path) -> list[str]:
