@@ -44,11 +44,11 @@ def batches(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) ->
 def predict(model: nn.Module, tokenizer: Any, rows: Sequence[Any]) -> Predictions:
     """Class logits and pooled features of tokenised rows (`input_ids`), on every process alike.
 
-    The model stays on its device and is left in evaluation mode.
+    The model is moved to this process's device and left in evaluation mode.
     """
     state = processes.state()
-    device = next(model.parameters()).device
-    model.eval()
+    device = state.device
+    model.to(device).eval()
     ids = [row["input_ids"] for row in rows]
     mine: list[tuple[int, np.ndarray, np.ndarray]] = []
     for number, batch in enumerate(batches([len(i) for i in ids])):

@@ -111,10 +111,15 @@ def per_class(predicted: np.ndarray, true: np.ndarray, labels: Sequence[str]) ->
     columns = sklearn_metrics.precision_recall_fscore_support(
         true, predicted, labels=range(len(labels)), zero_division=0
     )
-    names = ("precision", "recall", "f1", "support")
     return [
-        {"label": label, **{name: round(float(value), 4) for name, value in zip(names, row, strict=True)}}
-        for label, row in zip(labels, zip(*columns, strict=True), strict=True)
+        {
+            "label": label,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "support": int(support),
+        }
+        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
     ]
 
 

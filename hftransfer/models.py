@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hftransfer import runs
+from hftransfer import processes, runs
 from hftransfer.errors import HFTransferError, nearest
 
 logger = logging.getLogger("hftransfer")
@@ -385,7 +385,9 @@ def last_linear(model: nn.Module) -> nn.Module:
 
 
 def save(model: nn.Module, folder: Path, tokenizer: Any = None) -> None:
-    """Writes a checkpoint that plain `from_pretrained` loads, with no local path in its config."""
+    """Writes a checkpoint that plain `from_pretrained` loads, with no local path in its config; on one process."""
+    if not processes.is_main():
+        return
     with quiet_transformers():
         model.save_pretrained(folder)
     if tokenizer is not None:
@@ -397,11 +399,12 @@ def quiet_transformers() -> Iterator[None]:
     """Silences transformers' tables and bars: what matters of them is told in one line of ours."""
     from transformers.utils import logging as transformers_logging
 
-    level = transformers_logging.get_verbosity()
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

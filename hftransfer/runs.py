@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from hftransfer import processes
 from hftransfer.errors import HFTransferError
 
 MANIFEST = "manifest.json"
+IDENTITY = "identity.json"  # of a stage that is still at work
+CHECKPOINTS = "checkpoints"  # of its trainings
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ class StageFolder:
     def begin(self) -> Path:
         """Makes the working folder, keeping an interrupted one only when it belongs to the same stage settings."""
         if processes.is_main():
-            started = self.work / "identity.json"
+            started = self.work / IDENTITY
             if self.work.exists() and read_json(started) != self.identity:
                 shutil.rmtree(self.work)
             make_folder(self.work)
+            (self.work / MANIFEST).unlink(missing_ok=True)  # it no longer says what is here
             write_json(started, self.identity)
         processes.barrier()
         return self.work
@@ -85,11 +88,27 @@ class StageFolder:
                 from hftransfer.report.figures import loss_curve_png
 
                 loss_curve_png(evidence["curves"], self.work / "loss.png")
-            (self.work / "identity.json").unlink()
-            shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
-            write_manifest(self.work, identity=self.identity)
-            replace_folder(self.work, self.path)
+            write_manifest(self.work, but=(IDENTITY, CHECKPOINTS), identity=self.identity)
+            self._settle()
         processes.barrier()
+
+    def is_done(self) -> bool:
+        """Whether a complete folder of these settings is there. One that lacks only its new name is given it."""
+        if self._holds(self.path):
+            return True
+        if self._holds(self.work):
+            self._settle()
+            return True
+        return False
+
+    def _holds(self, folder: Path) -> bool:
+        return read_json(folder / MANIFEST).get("identity") == self.identity and verified(folder) is not None
+
+    def _settle(self) -> None:
+        """What follows the manifest. Killed at any point here, the next run goes on from the manifest."""
+        shutil.rmtree(self.work / CHECKPOINTS, ignore_errors=True)
+        (self.work / IDENTITY).unlink(missing_ok=True)
+        replace_folder(self.work, self.path)
 
     def result(self) -> Result:
         return Result(self.path, read_json(self.path / "metrics.json"), reused=self.finished)
@@ -102,10 +121,10 @@ def open_stage(output_dir: str | Path, identity: Mapping[str, Any]) -> Iterator[
     Every process gets the same `finished`: whether a complete folder of the same identity is already there.
     """
     path = Path(output_dir)
-    stored = json.loads(canonical(identity))
+    folder = StageFolder(path, json.loads(canonical(identity)))
     with lock(path.parent / f".{path.name}.lock"):
-        done = verified(path)
-        yield StageFolder(path, stored, processes.agree(done is not None and done.get("identity") == stored))
+        folder.finished = processes.agree(processes.is_main() and folder.is_done())
+        yield folder
 
 
 @contextlib.contextmanager
@@ -133,7 +152,8 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         if held.is_locked:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Windows keeps an open file
+                path.unlink()  # before the release: filelock refuses a lock on a file that has lost its name
             held.release()
 
 
@@ -150,10 +170,14 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def write_manifest(folder: Path, **facts: Any) -> None:
-    """Lists every file with size and sha256, after flushing each to disk. Written last: its presence means done."""
+def write_manifest(folder: Path, *, but: Sequence[str] = (), **facts: Any) -> None:
+    """Lists every file with size and sha256, after flushing each to disk. Written last: its presence means done.
+
+    `but` names what in the folder does not belong to it.
+    """
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    listed = (p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in (MANIFEST, *but))
+    for path in sorted(listed):
         path.chmod(0o644)  # safetensors writes 0600, which another user's `from_pretrained` could not read
         _flush(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
@@ -201,9 +225,10 @@ def canonical(value: Any) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file, or an empty dict when it is missing or cut off."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, value: Any) -> None:

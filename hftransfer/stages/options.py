@@ -20,12 +20,20 @@ REFUSED = {
     "logging_nan_inf_filter": "a loss that is not finite stops the run",
     "save_only_model": "a run could not resume exactly",
     "ignore_data_skip": "a run could not resume exactly",
+    "average_tokens_across_devices": "every masked token weighs alike on any number of processes",
+    "dataloader_persistent_workers": "each epoch draws its own masks, and such workers would keep the first ones",
+    "auto_find_batch_size": "a run could not resume exactly",
+    "enable_jit_checkpoint": "checkpoints are written while training already",
     "disable_tqdm": _STEERED,
     "report_to": _STEERED,
     "push_to_hub": "training never uploads",
     "hub_token": "the token comes from the environment",
 } | dict.fromkeys(
     ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"), "training never uploads"
+)
+REFUSED |= dict.fromkeys(
+    ("eval_strategy", "eval_on_start", "do_eval", "metric_for_best_model"),
+    "held-out rows are measured before and after training, and choose nothing",
 )
 
 Model = Annotated[Any, Field(description="checkpoint: Hub id, folder or model object")]

@@ -135,7 +135,8 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     )
     after = held_out.measure()
     models.save(network, path, tokenizer)
-    metrics, evidence = _record(given, parts, rows, before, after, curves, bool(new_head and given["head_steps"]))
+    cards = _cards(given, parts, tokenizer)
+    metrics, evidence = _record(given, cards, rows, before, after, curves, bool(new_head and given["head_steps"]))
     folder.finish(metrics, evidence)
 
 
@@ -200,7 +201,13 @@ class _HeldOut:
 
 
 def _record(
-    given: dict[str, Any], parts: Any, rows: Any, before: Any, after: Any, curves: dict[str, Any], fitted: bool
+    given: dict[str, Any],
+    cards: list[dict[str, Any]],
+    rows: Any,
+    before: Any,
+    after: Any,
+    curves: dict[str, Any],
+    fitted: bool,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from hftransfer import comparison
     from hftransfer.functional.perplexity import bits_per_byte, perplexity
@@ -243,16 +250,18 @@ def _record(
         "comparison": [line, *others],
         "verdict": comparison.words(line, what="held-out masked-LM loss", subject="Pretraining", unit="rows"),
         "curves": [comparison.loss_curve(name, history) for name, history in curves.items() if history],
-        "data": _cards(given, parts),
+        "data": cards,
         "citations": [BERT, CONTINUED],
     }
 
 
-def _cards(given: dict[str, Any], parts: list[Any]) -> list[dict[str, Any]]:
+def _cards(given: dict[str, Any], parts: list[Any], tokenizer: Any) -> list[dict[str, Any]]:
     from hftransfer import data
 
     specs = given["data"] if isinstance(given["data"], list) else [given["data"]]
-    return [
-        data.describe(part["train"], name=data.display_name(data.parse(spec, "data")), role="unlabelled")
-        for spec, part in zip(specs, parts, strict=True)
-    ]
+    cards = []
+    for spec, part in zip(specs, parts, strict=True):
+        lengths = [len(ids) for ids in tokenizer(part["train"]["text"][:], verbose=False)["input_ids"]]
+        name = data.display_name(data.parse(spec, "data"))
+        cards.append(data.describe(part["train"], name=name, role="unlabelled", lengths=lengths))
+    return cards

@@ -64,14 +64,15 @@ class AdaptationModel(nn.Module):
 
     def state_dict(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """Each shared tensor once: safetensors refuses aliases, and the masked-LM head shares the whole encoder."""
-        seen: set[tuple[int, int]] = set()
-        unique = {}
-        for name, value in super().state_dict(*arguments, **keywords).items():
-            place = (value.data_ptr(), value.numel())
-            if place not in seen or value.numel() == 0:
-                unique[name] = value
-            seen.add(place)
-        return unique
+        whole = super().state_dict(*arguments, **keywords)
+        aliases = _aliases(whole)
+        return {name: value for name, value in whole.items() if name not in aliases}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **keywords: Any) -> Any:
+        """Takes what `state_dict` gave."""
+        aliases = _aliases(super().state_dict())
+        shared = {name: state_dict[first] for name, first in aliases.items() if first in state_dict}
+        return super().load_state_dict({**state_dict, **shared}, *arguments, **keywords)
 
     def forward(
         self,
@@ -137,6 +138,13 @@ class AdaptationModel(nn.Module):
             torch.distributed.all_reduce(total)
             return nats * _world() / total.clamp(min=1)
         return nats / count.clamp(min=1)
+
+
+def _aliases(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names of tensors that are another's memory, and the first name of each."""
+    first: dict[tuple[int, int], str] = {}
+    found = {name: first.setdefault((value.data_ptr(), value.numel()), name) for name, value in state.items()}
+    return {name: other for name, other in found.items() if other != name and state[name].numel()}
 
 
 class Discriminator(nn.Module):

@@ -27,4 +27,7 @@ def train_classifier(
         label=label,
         lengths=[len(ids) for ids in rows["input_ids"]],
     )
+    # the model's loss is a mean over the batch, though its signature makes Trainer think it were a sum: accumulated
+    # batches and processes would each multiply the gradient
+    trainer.model_accepts_loss_kwargs = False
     return trainer.train_or_resume()

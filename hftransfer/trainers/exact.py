@@ -4,6 +4,7 @@
 batches of like length). The rest is two callbacks: checkpoints get a manifest, and a loss that is not finite stops.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from hftransfer import processes, runs
 from hftransfer.errors import HFTransferError
@@ -55,6 +56,8 @@ def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> 
             f"training: the launcher asks for mixed_precision={precision}, the recipe for "
             f"bf16={arguments.bf16}, fp16={arguments.fp16}; set one of them"
         )
+    if arguments.save_total_limit == 1:
+        arguments.save_total_limit = 2  # Trainer deletes the old checkpoint before the new one is sealed
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process; several go through accelerate launch
     return arguments
 
@@ -126,12 +129,14 @@ class ExactTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(EpochSetter(self.epoch_aware))
         self.add_callback(SoundCheckpoints(label))
+        self.bar = Bar(label)
         if processes.is_main():
-            self.add_callback(Bar(label))
+            self.add_callback(self.bar)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows = len(self.train_dataset if train_dataset is None else train_dataset)
-        batch = self.args.train_batch_size * self.args.world_size  # groups of the global batch, whatever the processes
+        # groups of what one update sees, so that neither processes nor accumulation change it
+        batch = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch)
         self.epoch_aware.append(sampler)
         return sampler
@@ -140,23 +145,43 @@ class ExactTrainer(Trainer):
         """Trains to the end from the newest sound checkpoint, if any. Returns the log history.
 
         Raises:
-            HFTransferError: when the loss is no longer finite.
+            HFTransferError: when the loss or a weight is no longer finite, or training was told to stop early.
         """
         newest = sound_checkpoint(Path(str(self.args.output_dir)))
-        if newest is not None:
-            logger.info("%s: resuming from %s", self.label, newest.name)
-        with quiet_transformers():
-            self.train(resume_from_checkpoint=str(newest) if newest else None)
+        with quiet_transformers(), contextlib.closing(self.bar):
+            if newest is None or not self._ended_at(newest):
+                if newest is not None:
+                    logger.info("%s: resuming from %s", self.label, newest.name)
+                self.train(resume_from_checkpoint=str(newest) if newest else None)
+        if self.state.global_step < self.state.max_steps:
+            raise HFTransferError(
+                f"{self.label}: stopped at step {self.state.global_step} of {self.state.max_steps}; the same command "
+                "goes on from there"
+            )
         return [entry for entry in self.state.log_history if "loss" in entry]
+
+    def _ended_at(self, checkpoint: Path) -> bool:
+        """Loads a training's last checkpoint. Trainer itself would go on for one more step when it ends mid-epoch."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step < state.max_steps:
+            return False
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        return True
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Trainer's checkpoints in the order of their steps."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def sound_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint whose manifest verifies and whose world is this one; broken ones are removed."""
     chosen: Path | None = None
     if processes.is_main():
-        for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True):
+        for path in reversed(checkpoints(folder)):
             manifest = runs.verified(path)
-            if manifest and manifest["processes"] == processes.state().num_processes:
+            if manifest and manifest.get("processes") == processes.state().num_processes:
                 chosen = path
                 break
             reason = "was written by another number of processes" if manifest else "is incomplete"
@@ -180,29 +205,40 @@ class EpochSetter(TrainerCallback):
 
 
 class SoundCheckpoints(TrainerCallback):
-    """Stops on a loss or gradient that is not finite before it can be saved, and seals each checkpoint."""
+    """Stops on a loss, gradient or weight that is not finite before it can be saved, and seals each checkpoint."""
 
     def __init__(self, label: str) -> None:
         self.label = label
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
+            self._check_weights(args, state, model)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if control.should_save:
             control.should_log = True
+            self._check_weights(args, state, model)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        for name in ("loss", "grad_norm"):
+        # fp16's loss scale is found by overflows, whose steps are skipped
+        for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
-                kept = sorted(path.name for path in Path(args.output_dir).glob("checkpoint-*"))
-                raise HFTransferError(
-                    f"{self.label}: {name} is {value} at step {state.global_step}; stopped, the last good checkpoint "
-                    f"({kept[-1] if kept else 'none yet'}) is kept; lower training.learning_rate or set "
-                    "training.max_grad_norm"
-                )
+                raise self._diverged(args, state, f"{name} is {value}")
+
+    def _check_weights(self, args: Any, state: Any, model: Any) -> None:
+        """A gradient that is not finite, with clipping off, spoils the weights while the loss still looks well."""
+        sound = torch.stack([parameter.detach().isfinite().all() for parameter in model.parameters()]).all()
+        if not sound:
+            raise self._diverged(args, state, "a weight is not finite")
+
+    def _diverged(self, args: Any, state: Any, what: str) -> HFTransferError:
+        kept = [path.name for path in checkpoints(Path(args.output_dir)) if (path / runs.MANIFEST).exists()]
+        return HFTransferError(
+            f"{self.label}: {what} at step {state.global_step}; stopped, the last good checkpoint "
+            f"({kept[-1] if kept else 'none yet'}) is kept; lower training.learning_rate or set training.max_grad_norm"
+        )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         processes.barrier()  # every process has written its random state
@@ -215,6 +251,8 @@ class SoundCheckpoints(TrainerCallback):
 
 class Bar(TrainerCallback):
     """One progress bar a training, with the loss beside it."""
+
+    bar: Any = None  # none on other processes than the main one
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -231,5 +269,7 @@ class Bar(TrainerCallback):
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.close()
+    def close(self) -> None:
+        """Ends the line, also of a training that failed."""
+        if self.bar is not None:
+            self.bar.close()

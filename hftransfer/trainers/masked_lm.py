@@ -89,7 +89,8 @@ class MaskedLMTrainer(ExactTrainer):
         logits = self.positions.logits(model, inputs, where)
         total = cross_entropy(logits.float(), labels[where], reduction="sum")
         count = where.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = total / count * self.accelerator.num_processes  # gradients are averaged over processes
+        # the count is over all processes, whose gradients are averaged
+        loss = total / count.clamp(min=1) * self.accelerator.num_processes
         return (loss, logits) if return_outputs else loss
 
 
