@@ -210,15 +210,13 @@ class SoundCheckpoints(TrainerCallback):
     def __init__(self, label: str) -> None:
         self.label = label
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
-            self._check_weights(args, state, model)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_save:
             control.should_log = True
-            self._check_weights(args, state, model)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         # fp16's loss scale is found by overflows, whose steps are skipped
@@ -240,7 +238,11 @@ class SoundCheckpoints(TrainerCallback):
             f"({kept[-1] if kept else 'none yet'}) is kept; lower training.learning_rate or set training.max_grad_norm"
         )
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._check_weights(args, state, model)
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._check_weights(args, state, model)  # without its manifest this checkpoint is never used
         processes.barrier()  # every process has written its random state
         if processes.is_main():
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
