@@ -228,16 +228,17 @@ def _run(recipe: chain.Recipe, command: str) -> "Result":
         raise HFTransferError(problem)
     with runs.lock(folder / ".lock"):
         if processes.is_main():
-            runs.write_text(folder / "recipe.yaml", _resolved(recipe))
+            _write_changed(folder / "recipe.yaml", _resolved(recipe))
         results = _run_stages(recipe)
         metrics = {id_: result.metrics for id_, result in results.items()}
         last = recipe.last_checkpoint
         if processes.is_main():
-            if all(result.reused for result in results.values()) and runs.verified(folder / "final"):
+            final = runs.verified(folder / "final") or {}
+            if all(result.reused for result in results.values()) and final.get("stages") == _record_of(results):
                 logger.info("nothing to do: all %d stages of %s are done and unchanged", len(results), folder)
             else:
                 runs.write_json(folder / "all_results.json", metrics)
-                _publish(recipe, folder, results[last.id].path if last else None, command, time.monotonic() - started)
+                _publish(recipe, folder, results, command, time.monotonic() - started)
             _say_goodbye(folder)
         processes.barrier()
     return runs.Result(folder / "final" if last else folder, metrics)
@@ -286,10 +287,27 @@ def _run_stages(recipe: chain.Recipe) -> "dict[str, Result]":
     return results
 
 
-def _publish(recipe: chain.Recipe, folder: Path, last: Path | None, command: str, seconds: float) -> None:
-    """Writes what people open: report.html, and `final/` with its model card."""
+def _record_of(results: "Mapping[str, Result]") -> str:
+    """What `final/` and the report were made from: a run killed before it wrote them must not pass for done."""
+    from hftransfer import runs
+
+    return runs.fingerprint({id_: runs.read_json(result.path / runs.MANIFEST) for id_, result in results.items()})
+
+
+def _write_changed(path: Path, text: str) -> None:
+    from hftransfer import runs
+
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        runs.write_text(path, text)
+
+
+def _publish(
+    recipe: chain.Recipe, folder: Path, results: "Mapping[str, Result]", command: str, seconds: float
+) -> None:
+    """Writes what people open: report.html, and `final/` with its model card, whose manifest says that all is done."""
     from hftransfer import report, runs
 
+    last = recipe.last_checkpoint
     _forget_old_stages(recipe, folder)
     facts = {
         "recipe": recipe.name,
@@ -300,17 +318,17 @@ def _publish(recipe: chain.Recipe, folder: Path, last: Path | None, command: str
     }
     runs.write_json(folder / "run.json", facts)
     runs.write_json(folder / "environment.json", report.environment())
+    report.render(folder)
     if last is not None:
         work = folder / ".final.partial"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        for path in last.iterdir():
+        for path in results[last.id].path.iterdir():
             if path.is_file() and SHIPPED.fullmatch(path.name):
                 shutil.copy2(path, work / path.name)
         report.card(folder, work)
-        runs.write_manifest(work)
+        runs.write_manifest(work, stages=_record_of(results))
         runs.replace_folder(work, folder / "final")
-    report.render(folder)
 
 
 def _forget_old_stages(recipe: chain.Recipe, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Whatever is killed, the next run ends with bit-identical weights."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,10 @@ import pytest
 from transformers import Trainer, TrainerCallback
 
 import hftransfer
+import hftransfer.recipe
 from hftransfer import runs
 from hftransfer.errors import HFTransferError
-from hftransfer.trainers.exact import EpochSampler, sound_checkpoint
+from hftransfer.trainers.exact import EpochSampler, EpochSetter, SoundCheckpoints, sound_checkpoint
 
 QUICK = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
 STEADY = {**QUICK, "save_strategy": "steps", "save_steps": 3}
@@ -34,6 +37,14 @@ class StopAt(TrainerCallback):
             raise Stopped
 
 
+def finish_interrupted(*_):
+    raise Stopped
+
+
+def train_again(self, *arguments, **keywords):
+    raise AssertionError(f"{self.label} was done already")
+
+
 def stage(name, tiny_bert, reviews, folder):
     common = {"training": STEADY, "max_length": 16, "seed": 5, "output_dir": str(folder)}
     if name == "finetune":
@@ -47,10 +58,13 @@ def stage(name, tiny_bert, reviews, folder):
 def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
     whole = stage(name, tiny_bert, reviews, tmp_path / "whole")
     train = Trainer.train
-    for step in (4, 13):  # in the first epoch or phase, and again later
+    last = {"finetune": "fine-tune", "pretrain": "pretrain"}.get(name, f"adapt ({name})")
+    stops = [("", 4), (last, 5), (last, 13)]  # in the first phase; in the last one, and there in a later epoch
+    for label, step in stops:
 
-        def interrupted(self, *arguments, step=step, **keywords):
-            self.add_callback(StopAt(step))
+        def interrupted(self, *arguments, label=label, step=step, **keywords):
+            if self.label.startswith(label):
+                self.add_callback(StopAt(step))
             return train(self, *arguments, **keywords)
 
         with monkeypatch.context() as patch:
@@ -58,7 +72,13 @@ def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, 
             with pytest.raises(Stopped):
                 stage(name, tiny_bert, reviews, tmp_path / "again")
         assert not (tmp_path / "again").exists()
-    resumed = stage(name, tiny_bert, reviews, tmp_path / "again")
+    with monkeypatch.context() as patch:  # everything is trained, nothing is recorded
+        patch.setattr(runs.StageFolder, "finish", finish_interrupted)
+        with pytest.raises(Stopped):
+            stage(name, tiny_bert, reviews, tmp_path / "again")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", train_again)
+        resumed = stage(name, tiny_bert, reviews, tmp_path / "again")
     assert (whole.path / "model.safetensors").read_bytes() == (resumed.path / "model.safetensors").read_bytes()
     assert whole.metrics == resumed.metrics
 
@@ -88,6 +108,56 @@ training = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_r
 training |= {"save_strategy": "steps", "save_steps": 3}
 hftransfer.finetune(model, data, training=training, max_length=16, seed=5, output_dir=folder)
 """
+
+
+def test_a_training_that_ended_within_an_epoch_is_not_trained_on(tiny_bert, reviews, tmp_path, monkeypatch):
+    """Trainer, resumed at its own last step, would take one step more; a constant rate shows it."""
+    training = {**STEADY, "max_steps": 4, "lr_scheduler_type": "constant", "warmup_steps": 0}
+
+    def trained(folder):
+        return hftransfer.finetune(str(tiny_bert), reviews("source"), training=training, output_dir=str(folder))
+
+    whole = trained(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.StageFolder, "finish", finish_interrupted)
+        with pytest.raises(Stopped):
+            trained(tmp_path / "again")
+    resumed = trained(tmp_path / "again")
+    assert (whole.path / "model.safetensors").read_bytes() == (resumed.path / "model.safetensors").read_bytes()
+    assert whole.evidence["curves"] == resumed.evidence["curves"]
+
+
+@pytest.mark.parametrize("name", ["finetune", "pretrain", "coral"])
+def test_eight_accumulated_batches_of_two_are_one_of_sixteen(name, tiny_bert, reviews, tmp_path, monkeypatch):
+    """In loss and in the norm of the gradient; a formula of both domains' statistics is left out by its weight."""
+    logs = {}
+    for batch, accumulated in ((16, 1), (2, 8)):
+        folder = tmp_path / str(batch)
+        training = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated, "max_steps": 1}
+        training |= {"logging_steps": 1, "bf16": False, "max_grad_norm": 0.0}
+        found = []
+        with monkeypatch.context() as patch:
+            patch.setattr(SoundCheckpoints, "on_log", lambda self, a, s, c, logs, found=found, **_: found.append(logs))
+            common = {"training": training, "max_length": 16, "seed": 5, "output_dir": str(folder)}
+            model = without_dropout(tiny_bert, tmp_path / "still")
+            if name == "finetune":
+                hftransfer.finetune(model, reviews("source"), **common)
+            elif name == "pretrain":
+                hftransfer.pretrain(model, reviews("source"), head_steps=1, **common)
+            else:
+                hftransfer.adapt(model, reviews("source"), reviews("target"), method=name, weight=0.0, **common)
+        logs[batch] = [(entry["loss"], entry["grad_norm"]) for entry in found if "grad_norm" in entry]
+    assert len(logs[16]) == (1 if name == "finetune" else 2)
+    assert logs[2] == pytest.approx(np.array(logs[16]), rel=1e-4)
+
+
+def without_dropout(tiny_bert, folder):
+    if not folder.exists():
+        shutil.copytree(tiny_bert, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
 
 
 @pytest.mark.parametrize("where", ["step", "checkpoint"])
@@ -139,6 +209,29 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
     assert kept is not None and kept.name == "checkpoint-3"
 
 
+def test_weights_spoiled_while_the_loss_looks_well_are_never_sealed(tiny_bert, reviews, tmp_path, monkeypatch):
+    def spoiled(self, args, state, control, model=None, **_):
+        if state.global_step == 5:  # of the sixth step
+            next(model.parameters()).data[0, 0] = float("nan")
+
+    monkeypatch.setattr(EpochSetter, "on_optimizer_step", spoiled)
+    monkeypatch.setattr(SoundCheckpoints, "on_log", lambda self, args, state, control, **_: None)
+    with pytest.raises(HFTransferError, match=r"a weight is not finite at step 6; .*checkpoint-3"):
+        stage("finetune", tiny_bert, reviews, tmp_path / "out")
+    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints")
+    assert kept is not None and kept.name == "checkpoint-3"
+
+
+def test_a_training_that_was_told_to_stop_is_not_done(tiny_bert, reviews, tmp_path, monkeypatch):
+    def stop(self, args, state, control, **_):
+        control.should_training_stop = state.global_step == 4
+
+    monkeypatch.setattr(EpochSetter, "on_step_end", stop)
+    with pytest.raises(HFTransferError, match="stopped at step 4 of 16"):
+        stage("finetune", tiny_bert, reviews, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_order_is_a_function_of_seed_and_epoch_and_batches_are_of_like_length():
     lengths = np.random.default_rng(0).integers(4, 128, size=1003)
     sampler = EpochSampler(1003, seed=1, lengths=lengths, batch_size=8)
@@ -162,6 +255,30 @@ def test_a_stage_runs_again_only_when_its_settings_or_inputs_change(tiny_bert, r
     assert not stage("finetune", tiny_bert, reviews, tmp_path / "other").reused
     (first.path / "model.safetensors").write_bytes(b"damaged")
     assert not stage("finetune", tiny_bert, reviews, tmp_path / "out").reused
+
+
+def test_a_run_killed_before_it_published_publishes_the_next_time(tiny_bert, reviews, tmp_path, monkeypatch):
+    """Its stages are done, and `final/` is sound, but of other settings."""
+
+    def run(seed):
+        options = {"data": "$source", "training": QUICK, "max_length": 16}
+        recipe = {"name": "small", "model": str(tiny_bert), "source": reviews("source")}
+        recipe["stages"] = [{"finetune": options}]
+        return hftransfer.run(recipe, seed=seed, output_dir=str(tmp_path / "out"))
+
+    final = run(1).path / "model.safetensors"
+    stage_weights = tmp_path / "out" / "1-finetune" / "model.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(hftransfer.recipe, "_publish", finish_interrupted)
+        with pytest.raises(Stopped):
+            run(2)
+    assert final.read_bytes() != stage_weights.read_bytes()
+    run(2)
+    assert final.read_bytes() == stage_weights.read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    run(2)
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert before == after
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(tmp_path):

@@ -14,16 +14,21 @@ from transformers import BertConfig, BertModel
 import hftransfer
 
 WORKER = """
-import json, sys
+import json, os, sys
+from transformers import PreTrainedModel
 import hftransfer
 from hftransfer import processes
 
 verb, folder, model, source, target, options = sys.argv[1:]
 options = json.loads(options)
-data = {"source": source, "target": target} if verb == "adapt" else {"data": [source, target]}
+data = {"data": source if verb == "finetune" else [source, target]}
+data = {"source": source, "target": target} if verb == "adapt" else data
+saves, save = [], PreTrainedModel.save_pretrained
+PreTrainedModel.save_pretrained = lambda self, *a, **k: (saves.append(a), save(self, *a, **k))[1]
 result = getattr(hftransfer, verb)(model, **data, **options, output_dir=folder)
 state = processes.state()
-print(f"rank {state.process_index} of {state.num_processes}, {state.distributed_type}", flush=True)
+line = f"rank {state.process_index} of {state.num_processes}, {state.distributed_type}, {len(saves)} saved"
+os.write(1, (line + "\\n").encode())  # in one piece: both ranks write here
 """
 TRAINING = {"max_steps": 5, "logging_steps": 1, "learning_rate": 1e-3, "bf16": False, "save_strategy": "no"}
 
@@ -63,24 +68,27 @@ def points(folder: Path, last: bool = True) -> list[float]:
         ("adapt", {"method": "mcc", "balanced": False}),
         ("adapt", {"method": "coral", "weight": 100.0, "balanced": True}),
         ("pretrain", {"head_steps": 2}),
+        ("finetune", {}),
     ],
-    ids=["mcc", "coral", "pretrain"],
+    ids=["mcc", "coral", "pretrain", "finetune"],
 )
-def test_two_processes_equal_one_with_the_doubled_batch(verb, options, still_bert, reviews, tmp_path):
+def test_two_processes_equal_one_with_the_doubled_batch(verb, options, still_bert, reviews, tmp_path, capfd):
     source, target = reviews("source", 80), reviews("target", 80)
     common = {**options, "max_length": 16, "seed": 5}
 
     def training(batch):
         return {"training": {**TRAINING, "per_device_train_batch_size": batch}}
 
-    data = {"source": source, "target": target} if verb == "adapt" else {"data": [source, target]}
+    data = {"data": source if verb == "finetune" else [source, target]}
+    data = {"source": source, "target": target} if verb == "adapt" else data
     one = getattr(hftransfer, verb)(still_bert, **data, **common, **training(16), output_dir=str(tmp_path / "one"))
     (tmp_path / "worker.py").write_text(WORKER)
     given = json.dumps({**common, **training(8)})
     ran = torchrun(["worker.py", verb, str(tmp_path / "two"), still_bert, source, target, given], tmp_path)
     assert ran.returncode == 0, ran.stderr
-    ranks = {line for line in ran.stdout.splitlines() if line.startswith("rank")}
-    assert len(ranks) == 2 and all("of 2" in line and "MULTI_CPU" in line for line in ranks)
+    told = [f"rank {rank} of 2, DistributedType.MULTI_CPU, {saved} saved" for rank, saved in ((0, 1), (1, 0))]
+    assert sorted(ran.stdout.splitlines()) == told  # only the main process writes the checkpoint
+    assert ran.stderr.count("| 0/5 [") == capfd.readouterr().err.count("| 0/5 [")  # and only it shows a bar
     assert points(tmp_path / "two") == pytest.approx(points(one.path), rel=2e-4)
     weights = load_file(tmp_path / "two" / "model.safetensors")
     for name, value in load_file(one.path / "model.safetensors").items():

@@ -98,13 +98,14 @@ def _read(part: Any, number: int, limit: int | None) -> Any:
 def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     from transformers import set_seed
 
-    from hftransfer import data, models
+    from hftransfer import data, models, processes
     from hftransfer.trainers.masked_lm import MaskedPositions, check_packing
 
     parts = _load(given)
     tokenizer = models.tokenizer(given["model"])
     set_seed(given["seed"])
     network, new_head = models.load_reported(given["model"], "masked_lm")
+    network.to(processes.state().device)  # "before" is measured where training will run
     texts = {split: [text for part in parts for text in part[split]["text"]] for split in ("train", "test")}
     encode = {"max_length": given["max_length"], "pack": given["pack"]}
     rows = {split: data.encode_documents(texts[split], tokenizer, **encode) for split in texts}
