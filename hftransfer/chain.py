@@ -1,6 +1,7 @@
 """A recipe as data: found, loaded, overridden, resolved into a chain of validated calls. Imports no torch."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from pydantic import Field
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.signatures import dataclass_fields, options, validate
 from hftransfer.stages import STAGES, verb
+from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, Seed
 
 DATA_OPTIONS = ("source", "target", "data")
+WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
 
 
@@ -22,15 +25,13 @@ def fields(
     name: Annotated[str, Field(description="name of the recipe")] = "",
     description: Annotated[str, Field(description="what it does, in one line")] = "",
     time: Annotated[str, Field(description="measured time on the embedded default")] = "",
-    model: Annotated[Any, Field(description="checkpoint: Hub id, folder or model object")] = None,
-    source: Annotated[Any, Field(description="the labelled data")] = None,
-    target: Annotated[Any, Field(description="the data to adapt to, unlabelled in training")] = None,
-    seed: Annotated[int, Field(ge=0, description="decides splits, masks, order and new weights")] = 42,
-    max_train_samples: Annotated[
-        int | None, Field(gt=0, description="take a random part of each training set")
-    ] = None,
-    output_dir: Annotated[str | None, Field(description="run folder; null: outputs/NAME")] = None,
-    stages: Annotated[list[dict[str, Any]], Field(description="the verbs, in order")],
+    model: Annotated[Model | None, Field(description="checkpoint: Hub id, folder or model object")] = None,
+    source: Annotated[Data | None, Field(description="the labelled data")] = None,
+    target: Annotated[Data | None, Field(description="the data to adapt to, unlabelled in training")] = None,
+    seed: Seed = 42,
+    max_train_samples: MaxTrainSamples = None,
+    output_dir: Annotated[OutputDir | None, Field(description="run folder; null: outputs/NAME")] = None,
+    stages: Annotated[list[Any], Field(description="the verbs, in order")],
 ) -> None:
     """The top-level fields of a recipe; only the signature is used."""
 
@@ -58,7 +59,7 @@ class Recipe:
 
     @property
     def output_dir(self) -> Path:
-        return Path(self.top["output_dir"] or Path("outputs") / self.name)
+        return Path(self.top["output_dir"] or Path("outputs") / self.name).expanduser()
 
     def stage_folder(self, step: Step) -> Path:
         return self.output_dir / f"{self.steps.index(step) + 1}-{step.id}"
@@ -92,14 +93,35 @@ def find(name: str) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which plain YAML silently keeps the last."""
+    """YAML as editors read it (1.2: `5e-5` is a number, `no` a word), a key given twice refused.
+
+    PyYAML reads 1.1, where `5e-5` is text, `no` is false and `010` is eight, and silently keeps the last of two keys.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # `<<` has no value of its own
+        keys = [key.value if key.tag == merge else self.construct_object(key, deep=True) for key, _ in node.value]
         for place, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
             if key in keys[:place]:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first)
+
+
+def read_yaml(text: str) -> Any:
+    """A YAML text's value. Raises `yaml.YAMLError`."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -109,11 +131,14 @@ def load(path: Path) -> dict[str, Any]:
         HFTransferError: with the line, when it is no YAML or no mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise HFTransferError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise HFTransferError(f"{path}{where}: not valid YAML ({reason})") from error
+    except OSError as error:
+        raise HFTransferError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         raise HFTransferError(f"{path}: a recipe is a mapping with a list of stages, found {type(content).__name__}")
     return {"name": path.stem, **content}
@@ -126,16 +151,16 @@ def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
         raw: the recipe as loaded.
         overrides: `{"adapt.method": "cdan", "model": ...}`, keys as on the command line.
     """
-    top = validate(fields, {**raw, "stages": raw.get("stages", [])})
+    top = validate(fields, {"stages": [], **raw})
+    if not top["stages"]:
+        raise HFTransferError(f"stages: a recipe needs at least one; write a list of {', '.join(STAGES)}")
     entries = [_entry(number, entry) for number, entry in enumerate(top["stages"])]
-    if not entries:
-        raise HFTransferError("stages: a recipe needs at least one; write a list of verbs with their options")
     ids = [entry[0] for entry in entries]
     for id_ in ids:
         if ids.count(id_) > 1:
             raise HFTransferError(f"stages: two are named '{id_}'; give each its own id")
-    for key, value in overrides.items():
-        _override(top, entries, ALIASES.get(key, key), value)
+    for key, value in sorted(overrides.items(), key=_generality):
+        _override(top, entries, key, value)
     top = validate(fields, top)
     steps: list[Step] = []
     for id_, verb_, given in entries:
@@ -143,50 +168,84 @@ def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
     return Recipe(top["name"], {key: value for key, value in top.items() if key != "stages"}, tuple(steps))
 
 
-def _entry(number: int, entry: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+def _generality(override: tuple[str, Any]) -> tuple[int, bool]:
+    """Wholes before their parts, whatever the order on the command line: `--source.split train --source a.csv`."""
+    return override[0].count("."), not override[0].endswith(".path")
+
+
+def _entry(number: int, entry: Any) -> tuple[str, str, dict[str, Any]]:
+    place = f"stages[{number}]"
+    if not isinstance(entry, Mapping):
+        raise HFTransferError(f"{place}: expected a verb with its options, like `finetune: {{}}`, found {entry!r}")
     if len(entry) != 1:
-        raise HFTransferError(f"stages[{number}]: each entry is one verb with its options, found {list(entry)}")
+        found = ", ".join(map(str, entry)) or "nothing"
+        raise HFTransferError(f"{place}: expected one verb with its options indented under it, found {found}")
     verb_, given = next(iter(entry.items()))
     if verb_ not in STAGES:
-        raise HFTransferError(f"stages[{number}]: there is no stage '{verb_}'{nearest(verb_, STAGES)}")
+        raise HFTransferError(f"{place}: there is no stage '{verb_}'{nearest(verb_, STAGES)}")
     if given is not None and not isinstance(given, Mapping):
-        raise HFTransferError(f"stages[{number}].{verb_}: expected options as a mapping, found {given!r}")
+        raise HFTransferError(f"{place}.{verb_}: expected options as a mapping, found {given!r}")
     given = dict(given or {})
-    return str(given.pop("id", verb_)), verb_, given
+    id_ = given.pop("id", verb_)
+    if not (isinstance(id_, str) and re.fullmatch(r"[A-Za-z_]\w*", id_)):
+        raise HFTransferError(f"{place}.{verb_}.id: expected a name of letters, digits and _, found {id_!r}")
+    if id_ in [option.name for option in options(fields)]:
+        raise HFTransferError(f"{place}.{verb_}.id: '{id_}' is a field of the recipe; choose another name")
+    return id_, verb_, given
 
 
 def _override(top: dict[str, Any], entries: list[Any], key: str, value: Any) -> None:
-    """Sets one dotted key: a top-level field, a field of a top-level mapping, or an option of a stage."""
+    """Sets one dotted key: a top-level field, a field of top-level data, or an option of a stage."""
     first, *rest = key.split(".")
+    first = ALIASES.get(first, first)
     holders = {id_: given for id_, _, given in entries}
     simple = [option.name for option in options(fields) if option.name not in ("stages", "name")]
-    if first in holders and isinstance(value, Mapping) and not rest:
+    if first in holders and rest:
+        if len(rest) > 1 and rest[0] in ("source", "target"):
+            holders[first].setdefault(rest[0], f"${rest[0]}")  # what the stage would be given
+        _set(holders[first], rest, value, key)
+    elif first in holders:
+        if not isinstance(value, Mapping):
+            raise HFTransferError(f"{key}: expected the stage's options as a mapping, found {value!r}")
         for inner, item in value.items():
-            _set(holders[first], [inner], item)
-    elif first in holders and rest:
-        _set(holders[first], rest, value)
+            _set(holders[first], str(inner).split("."), item, f"{key}.{inner}")
     elif first in simple:
-        if rest and not isinstance(top[first], Mapping):
-            top[first] = {"path": top[first]} if isinstance(top[first], str) else {}
-        _set(top, [first, *rest], value)
+        _set(top, [first, *rest], value, key)
     else:
-        hint = nearest(first, [*simple, *holders])
+        hint = nearest(first, [*[name for name in simple if name not in ("description", "time")], *holders])
         if first in dataclass_fields("transformers.training_args", "TrainingArguments"):
-            hint = f"; did you mean '{entries[-1][0]}.training.{first}'?"
+            trained = [id_ for id_, verb_, _ in entries if _trains(verb_)]
+            hint = f"; did you mean '{trained[-1]}.training.{first}'?" if trained else hint
         raise HFTransferError(f"{key}: unknown key{hint}")
 
 
-def _set(holder: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def _trains(verb_: str) -> bool:
+    return any(option.name == "training" for option in options(verb(verb_)))
+
+
+def _set(holder: dict[str, Any], path: Sequence[str], value: Any, key: str) -> None:
+    """Sets `holder[a][b]...`, making mappings on the way; data that is a name alone becomes a mapping with a path."""
     *parents, last = path
     for parent in parents:
         inner = holder.get(parent)
-        holder[parent] = dict(inner) if isinstance(inner, Mapping) else {}
-        holder = holder[parent]
-    holder[last] = {**holder[last], **value} if _both_mappings(holder.get(last), value) else value
-
-
-def _both_mappings(old: Any, new: Any) -> bool:
-    return isinstance(old, Mapping) and isinstance(new, Mapping) and "path" not in new
+        if isinstance(inner, str) and inner.startswith("$"):
+            shared = f"{inner[1:]}.{key.partition(f'.{parent}.')[2]}"
+            raise HFTransferError(f"{key}: '{parent}' is {inner} here; set {shared}, or the whole of {parent}")
+        if isinstance(inner, Mapping):
+            inner = dict(inner)
+        elif inner is not None and parent in DATA_OPTIONS and not isinstance(inner, list):
+            inner = {"path": inner}
+        elif inner is None:
+            inner = {}
+        else:
+            raise HFTransferError(f"{key}: unknown key; '{parent}' is {inner!r} and has no parts")
+        holder[parent] = inner
+        holder = inner
+    old = holder.get(last)
+    if parents and parents[-1] in DATA_OPTIONS and last == "path" and value != old:
+        holder.clear()  # the other fields belonged to the other data
+    added = isinstance(old, Mapping) and isinstance(value, Mapping) and not set(value) & set(WHOLE_DATA)
+    holder[last] = {**(old or {}), **value} if added else value
 
 
 def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any], before: list[Step]) -> dict[str, Any]:
@@ -206,12 +265,13 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     if "output_dir" in given:
         raise HFTransferError(f"{id_}.output_dir: the run's output_dir decides it; remove this key")
     for key in given:
-        if key not in wanted and key in dataclass_fields("transformers.training_args", "TrainingArguments"):
+        settable = "training" in wanted and key not in wanted
+        if settable and key in dataclass_fields("transformers.training_args", "TrainingArguments"):
             raise HFTransferError(f"{id_}.{key}: unknown key; did you mean '{id_}.training.{key}'?")
     checked = validate(function, filled, prefix=f"{id_}.")
     for name, value in checked.items():
         for reference in _references(value):
-            _check_reference(f"{id_}.{name}", reference, top, makers)
+            _check_reference(f"{id_}.{name}", reference, top, () if name in DATA_OPTIONS else makers)
         if name in DATA_OPTIONS:
             _check_data(f"{id_}.{name}", value, top)
     checked.pop("output_dir", None)
@@ -224,14 +284,16 @@ def _references(value: Any) -> Iterator[str]:
             yield item[1:]
 
 
-def _check_reference(key: str, name: str, top: dict[str, Any], makers: list[str]) -> None:
-    if name in ("model", "source", "target"):
+def _check_reference(key: str, name: str, top: dict[str, Any], makers: Sequence[str]) -> None:
+    data = key.rpartition(".")[2] in DATA_OPTIONS
+    shared = ("source", "target") if data else ("model",)
+    if name in shared:
         if top[name] is None:
             raise HFTransferError(f"{name}: not given, and {key} needs it; add --{name}")
     elif name not in makers:
-        raise HFTransferError(
-            f"{key}: ${name} is no earlier stage{nearest(name, ['model', 'source', 'target', *makers])}"
-        )
+        what = "data of the recipe" if data else "earlier stage that makes a checkpoint"
+        known = nearest(f"${name}", [f"${option}" for option in (*shared, *makers)])
+        raise HFTransferError(f"{key}: ${name} is no {what}{known}")
 
 
 def _check_data(key: str, value: Any, top: dict[str, Any]) -> None:

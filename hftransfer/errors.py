@@ -1,7 +1,8 @@
 """The one exception that users see, and the nearest right name for a wrong one."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class HFTransferError(ValueError):
@@ -19,3 +20,13 @@ def nearest(name: object, options: Iterable[object]) -> str:
     if close:
         return f"; did you mean '{lowered[close[0]]}'?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+@contextlib.contextmanager
+def renamed(key: str, to: str) -> Iterator[None]:
+    """Errors about `key` name `to` instead: the room that found them knows the general name only."""
+    try:
+        yield
+    except HFTransferError as error:
+        text = str(error)
+        raise HFTransferError(f"{to}{text.removeprefix(key)}" if text.startswith(f"{key}:") else text) from error

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def resolve(reference: str | Path) -> Checkpoint:
     Raises:
         HFTransferError: when it is nowhere, or what is there has no safetensors weights or no config.
     """
-    name = str(reference)
+    name = os.path.expanduser(reference)
     if Path(name).is_dir():
         return _checked(Checkpoint(Path(name), Path(name).resolve().name, "folder"))
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or Path(name).exists():
@@ -155,9 +156,8 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
                 checkpoint.folder, use_safetensors=True, output_loading_info=True, **options
             )
         except (ValueError, RuntimeError) as error:
-            reason = str(error).split("\n")[0][:160]
             raise HFTransferError(
-                f"model: {checkpoint.name} does not load as {AUTO_CLASSES[job]}: {reason}"
+                f"model: {checkpoint.name} does not load as {AUTO_CLASSES[job]}: {_brief(error)}"
             ) from error
     new = sorted(report["missing_keys"])
     layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[0] for name in new))
@@ -238,8 +238,11 @@ def tokenizer(model: Any) -> Any:
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
     if not any((checkpoint.folder / file).exists() for file in files):
         raise HFTransferError(f"model: {checkpoint.name} has no tokenizer; save one into it with save_pretrained")
-    with quiet_transformers():
-        found = AutoTokenizer.from_pretrained(checkpoint.folder)
+    try:
+        with quiet_transformers():
+            found = AutoTokenizer.from_pretrained(checkpoint.folder)
+    except Exception as error:  # the tokenizers library raises plain `Exception` for a broken file
+        raise HFTransferError(f"model: {checkpoint.name}: its tokenizer cannot be read ({_brief(error)})") from error
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found
@@ -285,14 +288,7 @@ def check(model: Any, job: str) -> str:
     """
     import transformers
 
-    if isinstance(model, nn.Module):
-        config = model.config
-    else:
-        with quiet_transformers():
-            try:
-                config = transformers.AutoConfig.from_pretrained(resolve(model).folder)
-            except (ValueError, KeyError, OSError) as error:
-                raise HFTransferError(f"model: {model}: its config.json cannot be read ({error})") from error
+    config = model.config if isinstance(model, nn.Module) else _config(resolve(model))
     auto = getattr(transformers, AUTO_CLASSES[job])
     if type(config) not in auto._model_mapping:
         raise HFTransferError(
@@ -302,6 +298,32 @@ def check(model: Any, job: str) -> str:
         tokenizer(model)
     found = auto._model_mapping[type(config)]
     return str((found[0] if isinstance(found, tuple) else found).__name__)
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    """A checkpoint's config, its weight files' headers read too: a cut file is found before anything trains."""
+    import transformers
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with quiet_transformers():
+            config = transformers.AutoConfig.from_pretrained(checkpoint.folder)
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise HFTransferError(f"model: {checkpoint.name}: config.json cannot be read ({_brief(error)})") from error
+    index = runs.read_json(checkpoint.folder / "model.safetensors.index.json")
+    for name in sorted(set(index.get("weight_map", {"": "model.safetensors"}).values())):
+        try:
+            with safe_open(checkpoint.folder / name, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise HFTransferError(f"model: {checkpoint.name}: {name} cannot be read ({_brief(error)})") from error
+    return config
+
+
+def _brief(error: Exception) -> str:
+    """The start of an error's first line; `transformers` may follow it with pages."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]
 
 
 def identity(model: Any) -> str:

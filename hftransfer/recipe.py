@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hftransfer import chain
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, nearest
 
 if TYPE_CHECKING:
     from hftransfer.runs import Result
@@ -52,6 +52,9 @@ def _main(arguments: list[str]) -> None:
     if "list" in flags:
         return _print_page("list", None)
     if name is None:
+        if overrides or "dry_run" in flags:
+            known = nearest("", chain.names())
+            raise HFTransferError(f"recipe: none is named; write its name before the options{known}")
         return _print_page("usage", None)
     if name == "schema":
         from hftransfer import manual
@@ -98,8 +101,10 @@ def parse(arguments: Sequence[str]) -> tuple[str | None, set[str], dict[str, Any
         key, equals, value = word.lstrip("-").partition("=")
         if word in ("-h", "--help"):
             flags.add("help")
-        elif word.startswith("--") and key in FLAGS and not equals:
-            flags.add(key)
+        elif word.startswith("--") and key.replace("-", "_") in FLAGS and not equals:
+            flags.add(key.replace("-", "_"))
+        elif not key and (equals or word.startswith("--")):
+            raise HFTransferError(f"'{word}': expected --key value or key=value")
         elif word.startswith("--") or (equals and re.fullmatch(r"[A-Za-z_][\w.]*", key)):
             if not equals:
                 value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
@@ -113,8 +118,8 @@ def parse(arguments: Sequence[str]) -> tuple[str | None, set[str], dict[str, Any
 
 def _value(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return chain.read_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise HFTransferError(f"{key}: {text!r} is not a YAML value (lists are [a, b], mappings {{a: 1}})") from error
 
 
@@ -158,6 +163,7 @@ def _print_plan(recipe: chain.Recipe) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    _check_folder(recipe.output_dir, recipe.name)
     planned = _plan(recipe)
     table = Table(title=f"{recipe.name}: the plan (nothing is trained)", title_justify="left")
     for heading in ("Stage", "Model class", "Rows", "Steps"):
@@ -184,15 +190,18 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
 
 
 def _placed(message: str, step: chain.Step) -> str:
-    """An error of a stage, named by what the user wrote: the recipe's `source` where the stage says `data`."""
-    found = re.match(r"(\w+)(?:\[(\d+)\])?: (.*)", message, flags=re.DOTALL)
-    if found:
-        key, number, rest = found.groups()
-        value = step.given.get(key)
-        value = value[int(number)] if number and isinstance(value, list) else value
-        if isinstance(value, str) and value.startswith("$"):
-            return f"{value[1:]}: {rest}"
-    return message if message.startswith(step.id) else f"{step.id}: {message}"
+    """A stage's message under the key to change: `adapt.training: ...`, and `source: ...` for the recipe's own."""
+    found = re.match(r"(\w+)(?:\[(\d+)\])?(?=[.:])", message)
+    if found is None or found[1] not in step.given:
+        return f"{step.id}: {message.removeprefix(f'{step.verb}: ')}"
+    value = step.given[found[1]]
+    if found[2] and isinstance(value, list):
+        value = value[int(found[2])]
+    elif found[2]:
+        message = f"{found[1]}{message[found.end() :]}"  # one data set given where a list may be
+    if isinstance(value, str) and value in ("$model", "$source", "$target"):
+        return value[1:] + message[found.end() :]
+    return f"{step.id}.{message}"
 
 
 def _settled(value: Any, recipe: chain.Recipe, results: Mapping[str, Path]) -> Any:
@@ -219,7 +228,7 @@ def _run(recipe: chain.Recipe, command: str) -> "Result":
     problem = ""
     if processes.is_main():
         try:
-            _refuse_foreign(folder, recipe.name)
+            _check_folder(folder, recipe.name)
             _plan(recipe)
         except HFTransferError as error:
             problem = str(error)
@@ -244,9 +253,15 @@ def _run(recipe: chain.Recipe, command: str) -> "Result":
     return runs.Result(folder / "final" if last else folder, metrics)
 
 
-def _refuse_foreign(folder: Path, name: str) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise HFTransferError(f"output_dir: {folder} is a file; choose a folder")
+def _check_folder(folder: Path, name: str) -> None:
+    """Refuses, without writing, a folder that cannot be written, or whose content is not this recipe's."""
+    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not standing.is_dir():
+        raise HFTransferError(f"output_dir: {standing} is a file; choose a folder")
+    if not os.access(standing, os.W_OK):
+        raise HFTransferError(f"output_dir: cannot write to {standing}; choose another folder")
+    if (folder / "final").exists() and not (folder / "recipe.yaml").exists():
+        raise HFTransferError(f"output_dir: {folder} holds a 'final' that no recipe made; choose another folder")
     if (folder / "recipe.yaml").exists():
         owner = chain.load(folder / "recipe.yaml")["name"]
         if owner != name:

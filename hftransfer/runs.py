@@ -119,12 +119,25 @@ def open_stage(output_dir: str | Path, identity: Mapping[str, Any]) -> Iterator[
     """Opens a stage's folder under a lock. `identity` is everything that decides its outcome (JSON-able).
 
     Every process gets the same `finished`: whether a complete folder of the same identity is already there.
+
+    Raises:
+        HFTransferError: when another run holds the folder, it cannot be written, or it holds what no stage wrote.
     """
     path = Path(output_dir)
     folder = StageFolder(path, json.loads(canonical(identity)))
     with lock(path.parent / f".{path.name}.lock"):
+        if processes.agree(processes.is_main() and _is_foreign(path)):
+            raise HFTransferError(f"output_dir: {path} holds what no stage wrote and would be lost; choose another")
         folder.finished = processes.agree(processes.is_main() and folder.is_done())
         yield folder
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there is a file, or a folder with content and none of a stage's records."""
+    if not path.is_dir():
+        return path.exists()
+    names = {entry.name for entry in path.iterdir()}
+    return bool(names) and not names & {MANIFEST, IDENTITY, "metrics.json", "evidence.json"}
 
 
 @contextlib.contextmanager

@@ -28,6 +28,10 @@ class OneOf:
 
     names: tuple[str, ...]
 
+    @property
+    def type_name(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def check(value: str) -> str:
             if value not in self.names:
@@ -51,6 +55,10 @@ class FieldsOf:
     name: str
     refused: Mapping[str, str]
 
+    @property
+    def type_name(self) -> str:
+        return f"fields of {self.name}"
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.check, core_schema.dict_schema())
 
@@ -71,15 +79,25 @@ class FieldsOf:
         coerced = {}
         for key, value in values.items():
             if key in self.refused:
-                raise ValueError(f"{self.name} field '{key}' cannot be set here: {self.refused[key]}")
+                raise _FieldError(key, f"cannot be set here: {self.refused[key]}")
             if key not in fields:
-                raise ValueError(f"{self.name} has no field '{key}'{nearest(key, fields)}")
+                known = [name for name in fields if name not in self.refused]
+                close = nearest(key, known)
+                hint = close if "did you mean" in close else ""  # a hundred names are no help
+                raise _FieldError(key, f"{self.name} has no such field{hint}")
             try:
                 coerced[key] = TypeAdapter(fields[key][0]).validate_python(value)
             except ValidationError as error:
-                expected = type_name(fields[key][0])
-                raise ValueError(f"{self.name} field '{key}' takes {expected}, found {value!r}") from error
+                raise _FieldError(key, _misfit(fields[key][0], value)) from error
         return coerced
+
+
+class _FieldError(ValueError):
+    """What is wrong with one key of a mapping."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        super().__init__(reason)
+        self.key = f".{key}"
 
 
 @dataclass(frozen=True)
@@ -200,9 +218,24 @@ def _first_line(function: Callable[..., Any], error: ValidationError, values: Ma
     if first["type"] == "missing":
         return f"{prefix}{key}: required, and not given"
     if first["type"] == "value_error":
-        return f"{prefix}{key}: {first['ctx']['error']}"
+        reason = first["ctx"]["error"]
+        return f"{prefix}{key}{getattr(reason, 'key', '')}: {reason}"
     annotation = next(option.annotation for option in options(function) if option.name == key)
-    return f"{prefix}{key}: expected {type_name(annotation)}, found {values.get(key)!r}"
+    return f"{prefix}{key}: {_misfit(annotation, values.get(key))}"
+
+
+def _misfit(annotation: Any, value: Any) -> str:
+    """What a type takes, what was found, and the nearest of the names it takes when one is near."""
+    close = nearest(value, _choices(annotation))
+    hint = close if "did you mean" in close else ""  # otherwise the type lists them
+    return f"expected {type_name(annotation)}, found {value!r}{hint}"
+
+
+def _choices(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [choice for part in parts for choice in _choices(part)]
 
 
 def check(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -211,18 +244,16 @@ def check(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
 
 
 def type_name(annotation: Any) -> str:
-    """A type as `--help` prints it: `number`, `one of a, b`, `text or null`."""
+    """A type as `--help` prints it: `number > 0 and < 1`, `one of a, b`, `text or null`; marks name themselves."""
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
-        for mark in metadata:
-            if isinstance(mark, OneOf):
-                return f"one of {', '.join(mark.names)}"
-            if isinstance(mark, FieldsOf):
-                return f"fields of {mark.name}"
-        bounds = " ".join(_bounds(metadata))
-        return f"{type_name(inner)} {bounds}".strip()
+        named = [mark.type_name for mark in metadata if hasattr(mark, "type_name")]
+        bounds = " and ".join(_bounds(metadata))
+        plain, null, _ = type_name(inner).partition(" or null")
+        return named[0] if named else f"{plain} {bounds}".strip() + null
     if get_origin(annotation) in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(type_name(part) for part in get_args(annotation)))
+        names = dict.fromkeys(type_name(part) for part in get_args(annotation))
+        return " or ".join(sorted(names, key="null".__eq__))
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(str, get_args(annotation)))}"
     known = _WORDS.get(annotation) or _WORDS.get(get_origin(annotation))

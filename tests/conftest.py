@@ -8,10 +8,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hftransfer-tests-"))
 
 import csv
+import string
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 # what tells the classes apart is shared by the domains, all around it is not
@@ -43,12 +44,17 @@ def sentences(domain: str, rows: int, classes: int = 2, seed: int = 0) -> list[t
 
 @pytest.fixture(scope="session")
 def word_tokenizer():
-    """A BERT-like tokenizer that knows every word of both domains."""
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """A BERT-like tokenizer that knows every word of both domains.
+
+    Its vocabulary is written out: a trained one numbers equally frequent pieces anew in each process.
+    """
+    words = sorted({word for known in (*CLASSES.values(), *DOMAINS.values()) for word in known})
+    letters = [f"{mark}{letter}" for mark in ("", "##") for letter in string.ascii_lowercase]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*SPECIAL.values(), *letters, *words]))}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    texts = [" ".join(words) for words in (*CLASSES.values(), *DOMAINS.values())]
-    made.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=[*SPECIAL.values()]))
+    made.add_special_tokens([*SPECIAL.values()])
     ends = [(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **SPECIAL)

@@ -1,9 +1,14 @@
 """Bad input: one line that names the key or file, what is wrong and what to do; exit code 2; nothing written."""
 
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import datasets
+import huggingface_hub
 import pytest
 
 from hftransfer import models, recipe
@@ -39,6 +44,14 @@ def fails(capsys, tmp_path, *arguments):
     return printed[0]
 
 
+def refuses(capsys, yaml_file, folder, mode):
+    with pytest.raises(SystemExit) as stop:
+        recipe.main([str(yaml_file), *mode, "--output_dir", str(folder)])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
@@ -60,16 +73,50 @@ def test_a_missing_recipe_file_gives_the_nearest(capsys, tmp_path, yaml_file):
         ("--adapt.method=cdam", "adapt.method: there is no 'cdam'; did you mean 'cdan'?"),
         ("--adapt.threshold=high", "adapt.threshold: expected number"),
         ("--adapt.max_length=[1]", "adapt.max_length: expected whole number"),
-        ("--adapt.training.learning_rte=1", "has no field 'learning_rte'; did you mean 'learning_rate'?"),
-        ("--adapt.training.learning_rate=fast", "field 'learning_rate' takes number, found 'fast'"),
-        ("--adapt.training.lr_scheduler_type=cosin", "field 'lr_scheduler_type' takes one of"),
-        ("--adapt.training.push_to_hub=true", "cannot be set here: training never uploads"),
+        ("--adapt.weight=-1", "adapt.weight: expected number >= 0 or null, found -1"),
+        ("--adapt.method.x=1", "adapt.method: expected one of source_only, coral,"),
+        ("--adapt.max_length.x=1", "adapt.max_length.x: unknown key; 'max_length' is 16 and has no parts"),
+        ("--adapt={method: cdam}", "adapt.method: there is no 'cdam'; did you mean 'cdan'?"),
+        ("--adapt=cdan", "adapt: expected the stage's options as a mapping, found 'cdan'"),
+        (
+            "--adapt.training=fast",
+            "adapt.training: expected the fields of TrainingArguments as a mapping, found 'fast'",
+        ),
+        (
+            "--adapt.training.learning_rte=1",
+            "adapt.training.learning_rte: TrainingArguments has no such field; did you",
+        ),
+        ("--adapt.training.zzz=1", "adapt.training.zzz: TrainingArguments has no such field"),
+        ("--adapt.training.learning_rate=fast", "adapt.training.learning_rate: expected number, found 'fast'"),
+        ("--adapt.training.lr_scheduler_type=cosin", "found 'cosin'; did you mean 'cosine'?"),
+        (
+            "--adapt.training.push_to_hub=true",
+            "adapt.training.push_to_hub: cannot be set here: training never uploads",
+        ),
+        ("--adapt.training.seed=1", "adapt.training.seed: cannot be set here: use the recipe's seed"),
+        ("--adapt.training={bf16: true, fp16: true}", "adapt.training: "),
+        ("--adapt.training={a: [}", "adapt.training: '{a: [}' is not a YAML value"),
         ("--learning_rate=1", "did you mean 'adapt.training.learning_rate'?"),
         ("--adapt.learning_rate=1", "did you mean 'adapt.training.learning_rate'?"),
-        ("--adapt.baseline=$nothing", "$nothing is no earlier stage"),
+        (
+            "--adapt.baseline=$finetun",
+            "adapt.baseline: $finetun is no earlier stage that makes a checkpoint; did you mean",
+        ),
+        ("--adapt.baseline=$adapt", "adapt.baseline: $adapt is no earlier stage"),
+        ("--adapt.baseline=7", "adapt.baseline: expected a Hub id, a folder or a model object, found 7"),
+        ("--adapt.source=$finetune", "adapt.source: $finetune is no data of the recipe; known: $source, $target"),
+        ("--adapt.source.split=x", "adapt.source.split: 'source' is $source here; set source.split"),
+        ("--model=7", "model: expected a Hub id, a folder or a model object, found 7"),
+        ("--model.name=x", "model.name: unknown key"),
+        ("--source=7", "source: expected a Hub id"),
+        ("--finetune.data=[a.csv, b.csv]", "finetune.data: expected a Hub id"),
+        ("--source.columns.txt=x", "source.columns: there is no role 'txt'; did you mean 'text'?"),
         ("--target=null", "target: not given, and adapt.target needs it; add --target"),
         ("--source.pth=x", "source.pth: unknown key; did you mean 'path'?"),
-        ("--seed=-1", "seed: expected whole number"),
+        ("--seed=-1", "seed: expected whole number >= 0, found -1"),
+        ("--seed.x=1", "seed.x: unknown key; 'seed' is 42 and has no parts"),
+        ("--=1", "'--=1': expected --key value"),
+        ("another", "'another': expected --key value or key=value after the recipe's name"),
     ],
 )
 def test_overrides(capsys, tmp_path, yaml_file, override, expected):
@@ -87,12 +134,35 @@ def test_overrides(capsys, tmp_path, yaml_file, override, expected):
         ("model: x\nstages: null\n", "stages: expected list"),
         ("model: x\nstages: []\n", "stages: a recipe needs at least one"),
         ("model: x\nstages:\n  - adapt: {}\n  - adapt: {}\n", "two are named 'adapt'; give each its own id"),
-        ("model: x\nstages:\n  - {adapt: {}, pretrain: {}}\n", "stages[0]: each entry is one verb"),
+        (
+            "model: x\nstages:\n  - {adapt: {}, pretrain: {}}\n",
+            "stages[0]: expected one verb with its options indented",
+        ),
+        ("model: x\nstages: [finetune]\n", "stages[0]: expected a verb with its options, like `finetune: {}`"),
+        ("model: x\nstages:\n  - adapt: fast\n", "stages[0].adapt: expected options as a mapping, found 'fast'"),
+        ("model: x\nstages:\n  - adapt: {id: a.b}\n", "stages[0].adapt.id: expected a name of letters"),
+        ("model: x\nstages:\n  - adapt: {id: source}\n", "stages[0].adapt.id: 'source' is a field of the recipe"),
+        ("model: x\n? [a, b]\n: 1\n", "line 2: not valid YAML (found unhashable key)"),
+        ("model: x\n1: y\nstages:\n  - adapt: {}\n", "1: unknown key"),
+        ("", "a recipe is a mapping with a list of stages, found NoneType"),
         ("model: x\nstages:\n  - adapt: {output_dir: here}\n", "adapt.output_dir: the run's output_dir decides it"),
     ],
 )
 def test_recipe_files(capsys, tmp_path, text, expected):
     assert expected in fails(capsys, tmp_path, write(tmp_path / "bad.yaml", text))
+
+
+def test_files_that_are_no_recipes(capsys, tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"model: caf\xe9\n")
+    assert "latin.yaml: not valid YAML" in fails(capsys, tmp_path, tmp_path / "latin.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    assert "recipe: no file" in fails(capsys, tmp_path, tmp_path / "folder.yaml")
+
+
+def test_options_without_a_recipe(capsys, tmp_path):
+    assert "recipe: none is named; write its name before the options; known: bert_domain_adapt" in fails(
+        capsys, tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,6 +192,40 @@ def test_target_labels_that_the_source_lacks(capsys, tmp_path, yaml_file, review
     assert "odd" in line and "target" in line
 
 
+def test_the_key_is_the_recipe_s_where_a_stage_reads_the_recipe_s_data(capsys, tmp_path, yaml_file):
+    texts = write(tmp_path / "numbers.csv", "text,label\n1,calm\n2,loud\n")
+    line = fails(capsys, tmp_path, yaml_file, "--target", texts)
+    assert line.startswith("error: target: the column 'text' holds int64, not text")
+    line = fails(capsys, tmp_path, yaml_file, f"--adapt.target={texts}")
+    assert line.startswith("error: adapt.target: the column 'text' holds int64, not text")
+
+
+def test_data_that_is_nowhere(capsys, tmp_path, yaml_file):
+    line = fails(capsys, tmp_path, yaml_file, "--source=nobody/nothing")
+    assert "source: nothing local is named 'nobody/nothing', and the Hub has no such dataset or cannot be" in line
+
+
+def test_no_network_is_found_out_by_one_try(capsys, tmp_path, yaml_file, monkeypatch):
+    class ConnectError(Exception):
+        """What the Hub's client raises when no connection can be made."""
+
+    class Session:
+        tries = 0
+
+        def head(self, address, timeout):
+            Session.tries += 1
+            raise ConnectError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    for place in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+    started = time.monotonic()
+    assert "cannot be reached" in fails(capsys, tmp_path, yaml_file, "--source=nobody/nothing")
+    assert Session.tries == 1
+    assert time.monotonic() - started < 10  # six tries with their pauses take over 20 s
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
 def test_a_model_folder_without_weights(capsys, tmp_path, yaml_file, tiny_bert):
     folder = tmp_path / "bare"
     folder.mkdir()
@@ -134,27 +238,54 @@ def test_a_model_without_tokenizer(capsys, tmp_path, yaml_file, tiny_bert):
     assert "mute has no tokenizer" in fails(capsys, tmp_path, yaml_file, "--model", tmp_path / "mute")
 
 
+@pytest.mark.parametrize(
+    "file, content, expected",
+    [
+        ("model.safetensors", None, "model: broken: model.safetensors cannot be read"),
+        ("config.json", "{", "model: broken: config.json cannot be read"),
+        ("config.json", "{}", "model: broken: config.json cannot be read"),
+        ("tokenizer.json", "{}", "model: broken: its tokenizer cannot be read"),
+    ],
+)
+def test_broken_model_files(capsys, tmp_path, yaml_file, tiny_bert, file, content, expected):
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_bert, folder)
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole[: len(whole) // 2] if content is None else content.encode())
+    assert expected in fails(capsys, tmp_path, yaml_file, "--model", folder)
+    assert expected.replace("model: ", "adapt.baseline: ") in fails(
+        capsys, tmp_path, yaml_file, "--adapt.baseline", folder
+    )
+
+
 def test_a_model_that_is_nowhere(capsys, tmp_path, yaml_file):
     assert "cannot reach 'nobody/nothing' on the Hub" in fails(capsys, tmp_path, yaml_file, "--model=nobody/nothing")
     assert "there is no folder './nothing'" in fails(capsys, tmp_path, yaml_file, "--model", "./nothing")
 
 
-def test_a_folder_of_another_recipe(capsys, tmp_path, yaml_file):
+@pytest.mark.parametrize("mode", [[], ["--dry_run"]], ids=["run", "dry run"])
+def test_a_folder_of_another_recipe(capsys, tmp_path, yaml_file, mode):
     out = tmp_path / "taken"
     out.mkdir()
     (out / "recipe.yaml").write_text("name: gan_digits\nstages: []\n")
-    with pytest.raises(SystemExit):
-        recipe.main([str(yaml_file), "--output_dir", str(out)])
-    assert "belongs to the recipe 'gan_digits'" in capsys.readouterr().err
+    assert "belongs to the recipe 'gan_digits'" in refuses(capsys, yaml_file, out, mode)
     assert [path.name for path in out.iterdir()] == ["recipe.yaml"]
 
 
-def test_folders_that_cannot_be_written(capsys, tmp_path, yaml_file):
+def test_a_final_folder_that_is_not_ours_is_kept(capsys, tmp_path, yaml_file):
+    (tmp_path / "thesis" / "final").mkdir(parents=True)
+    assert "holds a 'final' that no recipe made" in refuses(capsys, yaml_file, tmp_path / "thesis", [])
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["final"]
+
+
+@pytest.mark.parametrize("mode", [[], ["--dry_run"]], ids=["run", "dry run"])
+def test_folders_that_cannot_be_written(capsys, tmp_path, yaml_file, mode, monkeypatch):
     file = write(tmp_path / "file", "")
     for folder in (file, file / "below"):
-        with pytest.raises(SystemExit):
-            recipe.main([str(yaml_file), "--output_dir", str(folder)])
-        assert "output_dir: " in capsys.readouterr().err
+        assert f"output_dir: {file} is a file" in refuses(capsys, yaml_file, folder, mode)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert f"output_dir: cannot write to {tmp_path}" in refuses(capsys, yaml_file, tmp_path / "out", mode)
+    assert not (tmp_path / "out").exists()
 
 
 def test_debug_shows_the_traceback(monkeypatch, tmp_path):

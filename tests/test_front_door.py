@@ -1,5 +1,6 @@
 """The front door: overrides, pages, plans, runs."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from hftransfer.signatures import options
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(ROOT.joinpath("recipes").rglob("*.yaml"))
 SMALL = {"max_steps": 2, "per_device_train_batch_size": 8}
+MIN_LR = {"lr_scheduler_kwargs": {"min_lr": 1e-6}}
 
 
 @pytest.fixture
@@ -58,6 +60,12 @@ def resolved(path, *words):
         (["--set_seed", "7"], "adapt", "seed", 7),
         (["--seed", "8"], "pretrain", "seed", 8),
         (["--max_train_samples", "9"], "adapt", "max_train_samples", 9),
+        (["--adapt.training.warmup_steps", "-1"], "adapt", "training", {**SMALL, "warmup_steps": -1.0}),
+        (["--adapt.training.lr_scheduler_kwargs", "{min_lr: 1e-6}"], "adapt", "training", {**SMALL, **MIN_LR}),
+        (["--adapt.balanced", "no"], "adapt", "balanced", False),
+        (["--adapt", "{method: mmd, training.max_steps: 9}"], "adapt", "training", {**SMALL, "max_steps": 9}),
+        (["--adapt.source", "demo/api_docs"], "adapt", "source", "demo/api_docs"),
+        (["--adapt.baseline", "null", "--adapt.method", "mmd"], "adapt", "baseline", None),
     ],
 )
 def test_overrides_reach_the_stage(small, words, stage, key, expected):
@@ -71,6 +79,69 @@ def test_overrides_of_data_keep_its_other_fields(small):
         "path": source,
         "columns": {"text": "text"},
     }
+
+
+@pytest.mark.parametrize("first", [["--source"], ["--source.path"]])
+@pytest.mark.parametrize("turned", [False, True])
+def test_other_data_keeps_nothing_of_the_old_in_any_order(reviews, first, turned):
+    mine = reviews("source")
+    words = [[*first, mine], ["--source.columns.text", "text"]]
+    words = [word for pair in (reversed(words) if turned else words) for word in pair]
+    found = resolved(chain.find("bert_domain_adapt"), *words)  # its own source is {path: demo/api_docs, name: scipy}
+    assert found.top["source"] == {"path": mine, "columns": {"text": "text"}}
+
+
+def test_a_mapping_of_files_is_other_data_and_one_of_fields_is_not(reviews):
+    shipped = chain.find("bert_domain_adapt")
+    mine = {"data_files": reviews("source")}
+    assert resolved(shipped, "--source", json.dumps(mine)).top["source"] == mine
+    assert resolved(shipped, "--source", "{name: torch}").top["source"] == {"path": "demo/api_docs", "name": "torch"}
+
+
+def test_data_in_memory_takes_columns_as_a_dotted_key(small):
+    rows = Dataset.from_dict({"review": ["a", "b"], "label": ["x", "y"]})
+    found = chain.resolve(chain.load(small), {"source": rows, "source.columns.text": "review"})
+    assert found.top["source"]["path"] is rows and found.top["source"]["columns"] == {"text": "review"}
+
+
+def test_a_verb_that_comes_twice_is_addressed_by_id(small):
+    raw = chain.load(small)
+    raw["stages"].append({"adapt": {"id": "again", "method": "dann"}})
+    found = chain.resolve(raw, {"adapt.method": "mmd", "again.weight": 2})
+    given = {step.id: step.given for step in found.steps}
+    assert (given["adapt"]["method"], given["again"]["method"]) == ("mmd", "dann")
+    assert (given["adapt"]["weight"], given["again"]["weight"]) == (None, 2.0)
+    assert given["again"]["model"] == "$adapt"
+    assert [found.stage_folder(step).name for step in found.steps][-1] == "4-again"
+
+
+def test_recipe_files_are_yaml_as_editors_read_it():
+    numbers = chain.read_yaml("[5e-5, 1.5, -3, .5, 1e5, -.inf, 0]")
+    assert numbers == [5e-5, 1.5, -3, 0.5, 1e5, float("-inf"), 0]
+    assert [type(number) for number in numbers[:3]] == [float, float, int]
+    words = ["no", "on", "010", "2024-01-01", "1:30", "e5", "."]
+    assert chain.read_yaml(f"[{', '.join(words)}]") == words
+    assert chain.read_yaml("[~, null, '', true, False]") == [None, None, "", True, False]
+    assert chain.read_yaml("a: &x {b: 1}\nc: {<<: *x, d: 2}") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
+
+
+def test_the_command_line_wins_over_the_file(small):
+    text = small.read_text() + "seed: 5\noutput_dir: here\n"
+    small.write_text(text)
+    assert (resolved(small).top["seed"], resolved(small, "--seed=6").top["seed"]) == (5, 6)
+    assert resolved(small, "--seed=6").top["output_dir"] == "here"
+    assert resolved(small, "--output_dir", "there").output_dir == Path("there")
+    assert resolved(small, "--output_dir", "~/there").output_dir == Path.home() / "there"
+
+
+def test_flags_stand_anywhere_with_either_dash():
+    assert recipe.parse(["--dry-run", "a.yaml", "--seed", "1"]) == ("a.yaml", {"dry_run"}, {"seed": 1})
+    assert recipe.parse(["a.yaml", "--adapt.balanced", "--dry_run"]) == (
+        "a.yaml",
+        {"dry_run"},
+        {"adapt.balanced": True},
+    )
+    assert recipe.parse(["-h"]) == (None, {"help"}, {})
 
 
 def test_the_chain_hands_models_on(small):
@@ -98,7 +169,7 @@ def test_help_names_every_option_with_its_default(capsys):
     for step in chain.resolve(chain.load(chain.find("bert_domain_adapt")), {}).steps:
         for option in options(step.function):
             assert option.name == "output_dir" or f"--{step.id}.{option.name}" in page
-    assert re.search(r"--adapt\.threshold +number > 0 <= 1 +0\.95", page)
+    assert re.search(r"--adapt\.threshold +number > 0 and <= 1 +0\.95", page)
 
 
 def test_a_dry_run_counts_and_writes_nothing(small, tmp_path, capsys):
@@ -107,6 +178,81 @@ def test_a_dry_run_counts_and_writes_nothing(small, tmp_path, capsys):
     assert "train 64, test 16" in page and "source 64, target 48, target test 12" in page
     assert "BertForMaskedLM" in page
     assert not (tmp_path / "out").exists()
+
+
+def test_the_console_script_and_the_list():
+    (script,) = [s for s in importlib.metadata.entry_points(group="console_scripts") if s.name == "hftransfer"]
+    assert script.load() is recipe.main
+
+
+def test_list_and_usage(capsys):
+    recipe.main(["--list"])
+    page = " ".join(capsys.readouterr().out.split())
+    for path in RECIPES:
+        shipped = yaml.safe_load(path.read_text())
+        assert f"{path.stem} {shipped['description']} {shipped['time']}" in page
+    recipe.main([])
+    assert "usage: accelerate launch -m hftransfer.recipe NAME" in capsys.readouterr().out
+
+
+def test_help_says_every_option_s_type_and_line(small, capsys):
+    recipe.main([str(small), "--help", "--adapt.weight", "0.25"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert "--adapt.weight number >= 0 or null 0.25 of the formula" in page
+    assert "--max_train_samples whole number > 0 or null null take a random part" in page
+    assert "--pretrain.data data or list of data ['$source', '$target']" in page
+    assert "--pretrain.mask_rate number > 0 and < 1 0.15 share of tokens" in page
+    assert "--source_only.method one of full full" in page
+
+
+def misfits(value, schema, whole, place=""):
+    """Where a value breaks a JSON schema, as far as the keywords that ours uses go."""
+    if "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    if "anyOf" in schema:
+        tried = [misfits(value, option, whole, place) for option in schema["anyOf"]]
+        return [] if [] in tried else min(tried, key=len)
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    kind = schema.get("type")
+    if kind and not (value is None if kind == "null" else isinstance(value, kinds[kind])):
+        return [f"{place}: {value!r} is no {kind}"]
+    if "enum" in schema and value not in schema["enum"]:
+        return [f"{place}: {value!r} is not one of {schema['enum']}"]
+    found = []
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        found += [f"{place}: lacks {key}" for key in schema.get("required", []) if key not in value]
+        found += [
+            f"{place}.{k}: unknown" for k in value if k not in known and not schema.get("additionalProperties", True)
+        ]
+        found += [
+            line for k, item in value.items() if k in known for line in misfits(item, known[k], whole, f"{place}.{k}")
+        ]
+    if isinstance(value, list) and "items" in schema:
+        found += [
+            line for i, item in enumerate(value) for line in misfits(item, schema["items"], whole, f"{place}[{i}]")
+        ]
+    return found
+
+
+def test_recipes_fit_the_schema_and_mistakes_do_not(small):
+    schema = json.loads((ROOT / "recipes/recipe.schema.json").read_text())
+    for path in (*RECIPES, small):
+        content = chain.read_yaml(path.read_text())
+        assert misfits(content, schema, schema) == []
+    wrong = [
+        {**content, "sede": 1},
+        {**content, "seed": "x"},
+        {**content, "model": 3},
+        {**content, "source": 3},
+        {**content, "stages": [{"adapt": {"method": "cdam"}}]},
+        {**content, "stages": [{"adapt": {"training": {"learning_rte": 1.0}}}]},
+        {**content, "stages": [{"adapt": {"training": {"lr_scheduler_type": "cosin"}}}]},
+        {**content, "stages": [{"adapt": {"training": {"seed": 1}}}]},
+        {**content, "stages": [{"adopt": {}}]},
+        {key: value for key, value in content.items() if key != "stages"},
+    ]
+    assert [example for example in wrong if not misfits(example, schema, schema)] == []
 
 
 def test_every_shipped_recipe_validates_and_says_what_it_is():
@@ -174,11 +320,13 @@ def test_run_takes_objects_and_nested_overrides(small, tmp_path, reviews):
         str(small),
         source=Dataset.from_dict(rows),
         adapt={"method": "coral", "training": {"max_steps": 1}},
-        output_dir=str(tmp_path / "out"),
+        output_dir=tmp_path / "out",
+        **{"pretrain.head_steps": 1},
     )
     assert result.path == tmp_path / "out" / "final"
     assert result.model().config.num_labels == 2
     assert result.metrics["adapt"]["target.agreement"] <= 1
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["stages"][1]["pretrain"]["head_steps"] == 1
     assert "in memory" in (tmp_path / "out" / "recipe.yaml").read_text()
 
 

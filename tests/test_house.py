@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import hftransfer
+from hftransfer.signatures import options
+from hftransfer.stages import STAGES, verb
 
 PACKAGE = Path(hftransfer.__file__).parent
 FLOORS = {"functional": 0, "errors": 0, "trainers": 2, "stages": 3, "chain": 4, "manual": 4, "recipe": 4}
@@ -17,9 +19,10 @@ ROOMS = {  # what may be called where
     r"\.requires_grad_\(": ("tuning.py",),
     r"\btorch\.load\(": (),
     r"import pickle|import joblib": (),
-    r"yaml\.load\((?!path\.read_text\(encoding=\"utf-8\"\), Loader=_Loader)": (),
+    r"yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)": (),  # _Loader is a SafeLoader
     r"\bimport sklearn|from sklearn": ("metrics.py", "data/demo.py"),
     r"trust_remote_code=": (),
+    r"\bTrainer\)|\bTrainer\(": ("trainers/exact.py", "trainers/adaptation.py", "trainers/masked_lm.py"),
 }
 
 
@@ -69,6 +72,13 @@ def test_the_public_names_are_complete_sorted_and_documented():
     assert set(dir(hftransfer)) == set(hftransfer.__all__)
     for name in hftransfer.__all__:
         assert getattr(hftransfer, name).__doc__, name
+
+
+def test_every_public_option_is_explained_once():
+    verbs = [verb(name) for name in STAGES]
+    assert len(verbs) >= 4
+    silent = [f"{function.__name__}.{o.name}" for function in verbs for o in options(function) if not o.help]
+    assert silent == []
 
 
 def test_importing_the_package_is_light():

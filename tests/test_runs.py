@@ -216,3 +216,14 @@ def test_an_identity_is_compared_as_it_is_stored(tmp_path):
     identity = {"labels": ("a", "b"), "path": tmp_path, "weights": {"b": 1, "a": 2.0}}
     finished(tmp_path / "out", identity)
     assert finished(tmp_path / "out", {**identity, "weights": {"a": 2.0, "b": 1}}).finished
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_place_that_holds_anything_else_is_refused_and_kept(tmp_path, is_file):
+    taken = tmp_path / "documents"
+    kept = taken if is_file else taken / "thesis.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("years of work")
+    with pytest.raises(HFTransferError, match=r"output_dir: .*holds what no stage wrote"), runs.open_stage(taken, {}):
+        pass
+    assert kept.read_text() == "years of work"

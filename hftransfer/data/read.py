@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import datasets
+import huggingface_hub
 from datasets import Dataset, DatasetDict
 
 from hftransfer.data.demo import DEMOS, demo
-from hftransfer.data.spec import Spec, demo_names, display_name
+from hftransfer.data.spec import BUILDERS, Spec, demo_names, display_name
 from hftransfer.errors import HFTransferError, nearest
 
 Splits = dict[str, Any]  # split -> Dataset, or IterableDataset when streaming
@@ -118,8 +119,11 @@ def _culprit(spec: Spec, error: Exception) -> tuple[str, Exception]:
 
 
 def _read_hub(spec: Spec) -> Any:
+    # a builder's name stands for files at other addresses
+    cached_only = spec.path not in BUILDERS and not _hub_answers()
     try:
-        return datasets.load_dataset(spec.path, **spec.arguments)
+        with _offline() if cached_only else contextlib.nullcontext():
+            return datasets.load_dataset(spec.path, **spec.arguments)
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         if "gated" in str(error).lower():
             raise HFTransferError(f"{spec.key}: '{spec.path}' is gated; accept its terms and set HF_TOKEN") from error
@@ -129,6 +133,29 @@ def _read_hub(spec: Spec) -> Any:
         raise HFTransferError(f"{spec.key}: {found}{hint}") from error
     except Exception as error:
         raise HFTransferError(f"{spec.key}: cannot load '{display_name(spec)}': {_first_line(error)}") from error
+
+
+def _hub_answers() -> bool:
+    """Whether a connection to the Hub can be made: one try. `load_dataset` makes six, in 23 s, before it gives up."""
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
+    except Exception as error:  # ConnectError, ConnectTimeout; a slow answer (ReadTimeout) is an answer
+        return "Connect" not in type(error).__name__
+    return True
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """`datasets` looks into its cache at once, as with HF_HUB_OFFLINE=1."""
+    places = (huggingface_hub.constants, datasets.config)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
 
 
 def _first_line(error: BaseException) -> str:

@@ -50,6 +50,12 @@ MEMORY_TYPES = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDic
 class _Shape:
     """Makes pydantic accept exactly the three kinds of spec, and tells the JSON schema the mapping's keys."""
 
+    many: bool = False  # a list of specs is one too
+
+    @property
+    def type_name(self) -> str:
+        return "data or list of data" if self.many else "data"
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
 
@@ -57,11 +63,16 @@ class _Shape:
         keys: dict[str, Any] = {name: {} for name in load_dataset_parameters() if name not in REFUSED}
         roles = {role: {"type": "string"} for role in ROLES}
         keys["columns"] = {"type": "object", "properties": roles, "additionalProperties": False}
-        return {"anyOf": [{"type": "string"}, {"type": "object", "properties": keys}]}
+        one = [{"type": "string"}, {"type": "object", "properties": keys}]
+        return {"anyOf": [*one, {"type": "array", "minItems": 1, "items": {"anyOf": one}}] if self.many else one}
 
     def check(self, value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, str | Mapping | Spec) or is_dataset(value):
             return value
+        if self.many and isinstance(value, list) and value:
+            return [_Shape().check(item) for item in value]
         raise ValueError(f"{_EXPECTED}, found {value!r}")
 
 
@@ -70,6 +81,8 @@ _EXPECTED = (
 )
 DataSpec = Annotated[Any, _Shape()]
 """A string, a mapping or a `datasets` object; `parse` says what it means."""
+DataSpecs = Annotated[Any, _Shape(many=True)]
+"""One such spec or a list of them."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from hftransfer.errors import renamed
 from hftransfer.functional import ADAPTATION
 from hftransfer.runs import Result, StageFolder, open_stage
 from hftransfer.signatures import OneOf, validate
@@ -35,9 +36,11 @@ def adapt(
         str, OneOf(("none", "bbse", "em")), Field(description="re-weight the classes to the target's estimated shares")
     ] = "none",
     masked_lm_weight: Annotated[float, Field(ge=0, description="adds masked LM on the target to any method")] = 0.0,
-    masked_lm_model: Annotated[Any, Field(description="checkpoint whose masked-LM head is used; null: model")] = None,
+    masked_lm_model: Annotated[
+        Model | None, Field(description="checkpoint whose masked-LM head is used; null: model")
+    ] = None,
     baseline: Annotated[
-        Any, Field(description="source-only classifier to compare with; null: model, or trained")
+        Model | None, Field(description="source-only classifier to compare with; null: model, or trained")
     ] = None,
     max_length: MaxLength = 128,
     training: Training = TRAINING,
@@ -72,8 +75,13 @@ def plan(**given: Any) -> dict[str, Any]:
     from hftransfer.trainers.exact import estimated_steps
 
     cls = models.check(given["model"], "text_classification")
+    if given["baseline"] is not None:
+        with renamed("model", "baseline"):
+            models.check(given["baseline"], "text_classification")
     if _reads_masked(given):
-        models.check(given["masked_lm_model"] or given["model"], "masked_lm")
+        given_head = given["masked_lm_model"] is not None
+        with renamed("model", "masked_lm_model" if given_head else "model"):
+            models.check(given["masked_lm_model"] if given_head else given["model"], "masked_lm")
     source, texts, evaluation = _load(given)
     evaluation()  # a target label that the source lacks is an error now, not after training
     rows = len(source["train"])

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hftransfer.runs import Result, StageFolder, open_stage
-from hftransfer.signatures import validate
+from hftransfer.signatures import OneOf, validate
 from hftransfer.stages.identity import identity
 from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
 
@@ -22,7 +22,7 @@ def finetune(
     model: Model,
     data: Data,
     *,
-    method: Annotated[str, Field(pattern="^full$", description="full: every weight is trained")] = "full",
+    method: Annotated[str, OneOf(("full",)), Field(description="full: every weight is trained")] = "full",
     max_length: MaxLength = 128,
     training: Training = TRAINING,
     max_train_samples: MaxTrainSamples = None,

@@ -1,10 +1,15 @@
 """The types of options that several verbs share, with the one line that `--help` prints for each."""
 
+import os
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
+from hftransfer.data.spec import DataSpec, DataSpecs
 from hftransfer.signatures import FieldsOf
 
 _STEERED = "hftransfer decides it"
@@ -36,14 +41,40 @@ REFUSED |= dict.fromkeys(
     "held-out rows are measured before and after training, and choose nothing",
 )
 
-Model = Annotated[Any, Field(description="checkpoint: Hub id, folder or model object")]
-Data = Annotated[Any, Field(description="Hub id, file, glob, folder, demo/NAME, or load_dataset's fields")]
+
+def _path_as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Makes pydantic accept exactly what names a checkpoint. A program without torch cannot hold a model object."""
+
+    type_name = "checkpoint"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        return {"type": "string"}
+
+    def check(self, value: Any) -> Any:
+        torch = sys.modules.get("torch")
+        value = _path_as_text(value)
+        if (isinstance(value, str) and value) or (torch is not None and isinstance(value, torch.nn.Module)):
+            return value
+        raise ValueError(f"expected a Hub id, a folder or a model object, found {value!r}")
+
+
+Model = Annotated[Any, _Reference(), Field(description="checkpoint: Hub id, folder or model object")]
+Data = Annotated[DataSpec, Field(description="Hub id, file, glob, folder, demo/NAME, or load_dataset's fields")]
+ManyData = Annotated[DataSpecs, Field(description="one data set as elsewhere, or a list of them")]
 Training = Annotated[
     dict[str, Any],
     FieldsOf("transformers.training_args", "TrainingArguments", REFUSED),
     Field(description="TrainingArguments under their own names"),
 ]
-OutputDir = Annotated[str, Field(description="folder of the finished stage")]
+OutputDir = Annotated[str, BeforeValidator(_path_as_text), Field(description="folder of the finished stage")]
 Seed = Annotated[int, Field(ge=0, description="decides splits, masks, order and new weights")]
 MaxTrainSamples = Annotated[int | None, Field(gt=0, description="take a random part of each training set")]
 MaxLength = Annotated[int, Field(ge=4, description="longest row, in tokens")]

@@ -8,7 +8,7 @@ from pydantic import Field
 from hftransfer.runs import Result, StageFolder, open_stage
 from hftransfer.signatures import OneOf, validate
 from hftransfer.stages.identity import identity
-from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
+from hftransfer.stages.options import ManyData, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
 
 TRAINING = {
     "learning_rate": 5e-5,
@@ -25,7 +25,7 @@ CONTINUED = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv:2004.10964"
 
 def pretrain(
     model: Model,
-    data: Data,
+    data: ManyData,
     *,
     objective: Annotated[str, OneOf(("masked_lm",)), Field(description="what is predicted")] = "masked_lm",
     mask_rate: Annotated[float, Field(gt=0, lt=1, description="share of tokens that is hidden")] = 0.15,

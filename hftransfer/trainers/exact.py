@@ -71,12 +71,16 @@ def has_bf16() -> bool:
 
 
 def estimated_steps(training: Mapping[str, Any], num_rows: int) -> int:
-    """Optimizer steps that a training would take on one process."""
-    if training.get("max_steps", -1) > 0:
-        return int(training["max_steps"])
-    batch = training.get("per_device_train_batch_size", 8)
-    update = math.ceil(math.ceil(num_rows / batch) / training.get("gradient_accumulation_steps", 1))
-    return math.ceil(update * training.get("num_train_epochs", 3.0))
+    """Optimizer steps that a training would take on one process.
+
+    Raises:
+        HFTransferError: when the fields contradict each other or the launcher.
+    """
+    arguments = training_arguments(training, Path("unused"), 0)
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batches = math.ceil(num_rows / arguments.train_batch_size)
+    return math.ceil(math.ceil(batches / arguments.gradient_accumulation_steps) * arguments.num_train_epochs)
 
 
 class EpochSampler(Sampler[int]):

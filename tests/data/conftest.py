@@ -1,11 +1,4 @@
-"""Small tokenizers made on the spot, and a cache folder that no other test shares."""
-
-import os
-import tempfile
-
-# read when `datasets` is imported: before any test module
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hftransfer-tests-"))
+"""Tokenizers of several kinds, small and made on the spot."""
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
