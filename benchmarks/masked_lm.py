@@ -1,103 +1,114 @@
-"""Masked-LM training against the stock pipeline: same texts, checkpoint, steps and learning rate, one process run.
+"""Masked-LM training against the stock pipeline: same texts, checkpoint, steps and hyperparameters, in one process.
 
-    python benchmarks/masked_lm.py --steps 8 --rounds 3
+    python benchmarks/masked_lm.py                  # against run_mlm.py's two ways of making rows
+    python benchmarks/masked_lm.py --ablate         # what each ingredient gives, one after the other
+    python benchmarks/masked_lm.py --steps 200 --rounds 1 --no_memory   # held-out loss after longer training
 
-The peer is what transformers' `run_mlm.py` does by default: texts concatenated and cut into blocks, the library's
-collator, a stock `Trainer` that projects every position onto the vocabulary. `--line_by_line` is its other mode: a
-text a row, padded to the longest of the batch. Ours is the pipeline of `pretrain`: rows by document, batches of like
-length, the projection at masked positions only, bf16 where the hardware computes in it. Rounds are interleaved, and
-the ratios printed are medians. Tokens are real ones, padding not counted. Memory is the peak of each pipeline's own
-process above what it held before training.
+Peers do what transformers' `run_mlm.py` does by default (`blocks`: texts concatenated and cut) or with
+`--line_by_line` (a text a row, the rest of a long one dropped, padded to the longest of the batch): the library's
+collator, a stock `Trainer` that projects every position onto the vocabulary. Ours are the pipelines of `pretrain`
+without and with `pack`, in bf16 where the hardware computes in it.
+
+Every side begins with the same weights, the new head's included, and ends on the same masks of the same held-out
+rows. Rounds are interleaved; a speed is the median over rounds, a ratio the median of the rounds' own ratios. Tokens
+are real ones: padding is not counted. Memory is the peak of a fresh process, less what it held before training.
 """
 
 import argparse
+import copy
+import functools
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
 
 from hftransfer import data, models
-from hftransfer.trainers.exact import training_arguments
+from hftransfer.trainers.exact import has_bf16, training_arguments
 from hftransfer.trainers.masked_lm import MaskedLMTrainer, MaskedPositions, masked_nats
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOMAINS = ({"path": "demo/api_docs", "name": "scipy"}, {"path": "demo/api_docs", "name": "torch"})
+HELD_OUT_ROWS = 128
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=8)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--batch", type=int, default=32)
-    options.add_argument("--max_length", type=int, default=128)
-    options.add_argument("--line_by_line", action="store_true")
-    options.add_argument("--one", choices=["peer", "ours"], help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one, given)))
-        return
-    found: dict[str, list[dict[str, float]]] = {"peer": [], "ours": []}
-    for _ in range(given.rounds):
-        for side in found:
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", side]
-            ran = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[side].append(json.loads(ran.stdout.splitlines()[-1]))
-    Console(width=110).print(_table(found))
+class Setting(NamedTuple):
+    """What the sides share."""
+
+    model: Any
+    tokenizer: Any
+    train: list[str]
+    test: list[str]
+    fields: dict[str, Any]  # of TrainingArguments
+    max_length: int
 
 
-def measure(side: str, given: argparse.Namespace) -> dict[str, float]:
-    """Trains one pipeline in this process: real tokens a second, peak memory, held-out loss."""
-    set_seed(0)
-    texts = [data.unlabelled(spec, key="data", seed=0) for spec in DOMAINS]
-    train = [text for part in texts for text in part["train"]["text"]]
-    tokenizer, model = models.tokenizer(MODEL), models.load(MODEL, "masked_lm")
-    settings = {"max_steps": given.steps, "per_device_train_batch_size": given.batch, "learning_rate": 2e-4}
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = {"peer": _peer, "ours": _ours}[side](model, tokenizer, train, settings, given, Path(folder))
-        counted = _count_tokens(trainer)
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
-    loss = _held_out(model, tokenizer, [text for part in texts for text in part["test"]["text"]], given)
-    return {"tokens_per_second": counted[0] / seconds, "peak_mib": peak / 1024, "held_out_loss": loss}
+Maker = Callable[[Setting, Any, Path], Trainer]
 
 
-def _peer(model: Any, tokenizer: Any, texts: list[str], settings: Any, given: Any, folder: Path) -> Trainer:
-    if given.line_by_line:
-        encoded = tokenizer(texts, truncation=True, max_length=given.max_length, return_special_tokens_mask=True)
-        rows = [{name: values[i] for name, values in encoded.items()} for i in range(len(texts))]
-    else:
-        encoded = tokenizer(texts, return_special_tokens_mask=True, verbose=False)
-        joined = {name: [token for row in rows for token in row] for name, rows in encoded.items()}
-        size, whole = given.max_length, len(joined["input_ids"]) // given.max_length * given.max_length
-        rows = [{k: v[i : i + size] for k, v in joined.items()} for i in range(0, whole, size)]
+def blocks(setting: Setting) -> list[dict[str, list[int]]]:
+    """`run_mlm.py`'s default rows: the documents one after the other, cut every `max_length` tokens."""
+    encoded = setting.tokenizer(setting.train, return_special_tokens_mask=True, verbose=False)
+    joined = {name: [token for row in rows for token in row] for name, rows in encoded.items()}
+    size, total = setting.max_length, len(joined["input_ids"])
+    starts = range(0, total // size * size, size)
+    return [{name: tokens[start : start + size] for name, tokens in joined.items()} for start in starts]
+
+
+def lines(setting: Setting) -> list[dict[str, list[int]]]:
+    """The rows of `run_mlm.py --line_by_line`: each document's first `max_length` tokens."""
+    options = {"truncation": True, "max_length": setting.max_length, "return_special_tokens_mask": True}
+    encoded = setting.tokenizer(setting.train, **options)
+    return [{name: tokens[i] for name, tokens in encoded.items()} for i in range(len(setting.train))]
+
+
+def stock(setting: Setting, model: Any, folder: Path, rows: Callable[[Setting], Any]) -> Trainer:
     arguments = TrainingArguments(
-        **settings, output_dir=str(folder), use_cpu=not torch.accelerator.is_available(), save_strategy="no",
-        report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
-    )  # fmt: skip
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    return Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+        **setting.fields,
+        output_dir=str(folder),
+        use_cpu=not torch.accelerator.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    collator = DataCollatorForLanguageModeling(setting.tokenizer, mlm_probability=0.15)
+    return Trainer(model=model, args=arguments, train_dataset=rows(setting), data_collator=collator)
 
 
-def _ours(model: Any, tokenizer: Any, texts: list[str], settings: Any, given: Any, folder: Path) -> Trainer:
-    rows = data.encode_documents(texts, tokenizer, max_length=given.max_length, pack=False)
-    collator = data.MaskedTextCollator(tokenizer, mask_rate=0.15, whole_word=False, seed=0, fixed=False)
+def stock_rows(setting: Setting, model: Any, folder: Path, early: bool) -> Trainer:
+    """Ours on the stock rows and collator, in fp32: the projection at masked positions only."""
+    positions = MaskedPositions(model)
+    positions.early = positions.early and early
+    return MaskedLMTrainer(
+        positions=positions,
+        model=model,
+        args=training_arguments({**setting.fields, "bf16": False}, folder, 0),
+        train_dataset=blocks(setting),
+        data_collator=DataCollatorForLanguageModeling(setting.tokenizer, mlm_probability=0.15),
+        label="stock rows",
+    )
+
+
+def ours(setting: Setting, model: Any, folder: Path, pack: bool, **fields: Any) -> Trainer:
+    rows = data.encode_documents(setting.train, setting.tokenizer, max_length=setting.max_length, pack=pack)
+    masks = {"mask_rate": 0.15, "whole_word": False, "seed": 0}
+    collator = data.MaskedTextCollator(setting.tokenizer, fixed=False, **masks)
     return MaskedLMTrainer(
         positions=MaskedPositions(model),
         model=model,
-        args=training_arguments({**settings, "save_strategy": "no"}, folder, 0),
+        args=training_arguments({**setting.fields, **fields}, folder, 0),
         train_dataset=rows,
         data_collator=collator,
         lengths=rows["length"],
@@ -106,36 +117,157 @@ def _ours(model: Any, tokenizer: Any, texts: list[str], settings: Any, given: An
     )
 
 
-def _count_tokens(trainer: Trainer) -> list[int]:
-    """Counts the real tokens that go through the collator while training."""
-    counted, collate = [0], trainer.data_collator
+COMPARED: dict[str, Maker] = {
+    "peer, blocks": functools.partial(stock, rows=blocks),
+    "peer, line by line": functools.partial(stock, rows=lines),
+    "ours": functools.partial(ours, pack=False),
+    "ours, packed": functools.partial(ours, pack=True),
+}
+INGREDIENTS: dict[str, Maker] = {
+    "peer, blocks": functools.partial(stock, rows=blocks),
+    "+ head at masked positions": functools.partial(stock_rows, early=False),
+    "+ last block's too": functools.partial(stock_rows, early=True),
+    "+ rows of like length": functools.partial(ours, pack=False, bf16=False),
+}
+if has_bf16():
+    INGREDIENTS["+ bf16"] = functools.partial(ours, pack=False)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--steps", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--max_length", type=int, default=128)
+    options.add_argument("--ablate", action="store_true", help="ingredient by ingredient")
+    options.add_argument("--no_memory", action="store_true", help="spare the fresh processes that measure memory")
+    options.add_argument("--memory_of", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    sides = INGREDIENTS if given.ablate else COMPARED
+    setting = load(given)
+    if given.memory_of:
+        print(json.dumps(peak_mib(sides[given.memory_of], setting)))
+        return
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for _ in range(given.rounds):
+        for name, make in sides.items():
+            found[name].append(measure(make, setting))
+            print(name, {key: round(value, 3) for key, value in found[name][-1].items()}, file=sys.stderr)
+    memory = {} if given.no_memory else {name: _in_fresh_process(name) for name in sides}
+    Console(width=110).print(_table(found, memory, given))
+
+
+def load(given: argparse.Namespace) -> Setting:
+    set_seed(0)
+    texts = [data.unlabelled(spec, key="data", seed=0) for spec in DOMAINS]
+    train, test = ([text for part in texts for text in part[split]["text"]] for split in ("train", "test"))
+    fields = {
+        "max_steps": given.steps,
+        "per_device_train_batch_size": given.batch,
+        "learning_rate": 2e-4,
+        "save_strategy": "no",
+    }
+    return Setting(models.load(MODEL, "masked_lm"), models.tokenizer(MODEL), train, test, fields, given.max_length)
+
+
+def measure(make: Maker, setting: Setting) -> dict[str, float]:
+    """Trains a copy of the model: real tokens a second and a step, held-out loss in nats."""
+    set_seed(0)
+    model = copy.deepcopy(setting.model)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make(setting, model, Path(folder))
+        counted = _count_tokens(trainer, setting.tokenizer.pad_token_id)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+    tokens = sum(counted[: setting.fields["max_steps"]])  # the loader is a batch ahead
+    return {
+        "tokens_per_second": tokens / seconds,
+        "tokens_per_step": tokens / setting.fields["max_steps"],
+        "held_out_loss": held_out_loss(model, setting),
+    }
+
+
+def _count_tokens(trainer: Trainer, pad: int) -> list[int]:
+    """The real tokens of each batch that goes through the collator."""
+    counted: list[int] = []
+    collate = trainer.data_collator
 
     def counting(rows: Any) -> Any:
         batch = collate(rows)
-        counted[0] += int(batch["attention_mask"].sum()) if batch["attention_mask"].dim() == 2 else 0
+        counted.append(int((batch["input_ids"] != pad).sum()))
         return batch
 
     trainer.data_collator = counting
     return counted
 
 
-def _held_out(model: Any, tokenizer: Any, texts: list[str], given: Any) -> float:
-    """The same masks of the same held-out rows for both sides."""
-    rows = data.encode_documents(texts, tokenizer, max_length=given.max_length, pack=False).select(range(128))
-    collator = data.MaskedTextCollator(tokenizer, mask_rate=0.15, whole_word=False, seed=0, fixed=True)
-    batches = (collator([rows[i] for i in range(start, start + 32)]) for start in range(0, 128, 32))
+def held_out_loss(model: Any, setting: Setting) -> float:
+    """The same masks of the same held-out rows for every side, in fp32."""
+    rows = data.encode_documents(setting.test, setting.tokenizer, max_length=setting.max_length, pack=False)
+    rows = rows.shuffle(seed=0).select(range(min(HELD_OUT_ROWS, len(rows))))
+    collator = data.MaskedTextCollator(setting.tokenizer, mask_rate=0.15, whole_word=False, seed=0, fixed=True)
+    batches = (collator(list(rows.select(range(i, min(i + 32, len(rows)))))) for i in range(0, len(rows), 32))
     found = masked_nats(MaskedPositions(model), batches)
     return float(found[:, 0].sum() / found[:, 1].sum())
 
 
-def _table(found: dict[str, list[dict[str, float]]]) -> Table:
-    table = Table(title="masked LM, ours against the stock pipeline (medians)", title_justify="left")
-    for heading in ("", "peer", "ours", "ours : peer"):
+def peak_mib(make: Maker, setting: Setting) -> float:
+    """The most resident memory while training, less what was held before; seen every 5 ms.
+
+    The kernel's own high-water mark will not do: a child process begins with its parent's.
+    """
+    setting.fields["max_steps"] = min(3, setting.fields["max_steps"])
+    process, seen, finished = psutil.Process(), [0], threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(0.005):
+            seen[0] = max(seen[0], process.memory_info().rss)
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make(setting, setting.model, Path(folder))
+        held, watcher = process.memory_info().rss, threading.Thread(target=watch)
+        watcher.start()
+        try:
+            trainer.train()
+        finally:
+            finished.set()
+            watcher.join()
+    return (seen[0] - held) / 2**20
+
+
+def _in_fresh_process(name: str) -> float:
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory_of", name]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(ran.stdout.splitlines()[-1])
+
+
+def _table(found: dict[str, list[dict[str, float]]], memory: dict[str, float], given: argparse.Namespace) -> Table:
+    title = f"masked LM, {given.steps} steps of {given.batch} x {given.max_length}, {given.rounds} rounds, "
+    title += f"{torch.get_num_threads()} threads, bf16 {'on' if has_bf16() else 'not in this hardware'}"
+    title += f", load {os.getloadavg()[2]:.1f}" if hasattr(os, "getloadavg") else ""
+    table = Table(title=title, title_justify="left")
+    sides = list(found)
+    peers = sides[:1] if given.ablate else sides[:2]
+    ratios = [f": {name}" for name in peers] + ([": row above"] if given.ablate else [])
+    for heading in ("", "tokens/s", *ratios, "tokens/step", "memory MiB", f": {peers[0]}", "held-out loss"):
         table.add_column(heading)
-    for name in ("tokens_per_second", "peak_mib", "held_out_loss"):
-        peer, ours = (statistics.median(run[name] for run in found[side]) for side in ("peer", "ours"))
-        table.add_row(name.replace("_", " "), f"{peer:.4g}", f"{ours:.4g}", f"{ours / peer:.2f}")
+    for place, side in enumerate(sides):
+        others = [*peers, *([sides[max(place - 1, 0)]] if given.ablate else [])]
+        speed, tokens, loss = (
+            statistics.median(run[key] for run in found[side])
+            for key in ("tokens_per_second", "tokens_per_step", "held_out_loss")
+        )
+        faster = [f"{_ratio(found[side], found[other]):.2f}" for other in others]
+        peak = [f"{memory[side]:.0f}", f"{memory[side] / memory[peers[0]]:.2f}"] if memory else ["", ""]
+        table.add_row(side, f"{speed:.0f}", *faster, f"{tokens:.0f}", *peak, f"{loss:.3f}")
     return table
+
+
+def _ratio(these: list[dict[str, float]], those: list[dict[str, float]]) -> float:
+    """The median of the rounds' ratios: what slows the machine slows both sides of a round."""
+    pairs = zip(these, those, strict=True)
+    return statistics.median(one["tokens_per_second"] / other["tokens_per_second"] for one, other in pairs)
 
 
 if __name__ == "__main__":
