@@ -300,6 +300,15 @@ def check(model: Any, job: str) -> str:
     return str((found[0] if isinstance(found, tuple) else found).__name__)
 
 
+def head_has_bias(model: Any) -> bool:
+    """Whether the class logits of a model, as a text classifier, have a bias. Reads no weights."""
+    import transformers
+
+    config = model.config if isinstance(model, nn.Module) else _config(resolve(model))
+    with torch.device("meta"):
+        return last_linear(transformers.AutoModelForSequenceClassification.from_config(config)).bias is not None
+
+
 def _config(checkpoint: Checkpoint) -> Any:
     """A checkpoint's config, its weight files' headers read too: a cut file is found before anything trains."""
     import transformers

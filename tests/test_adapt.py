@@ -3,17 +3,23 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel
+from datasets import Dataset as Rows
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2Model, pipeline
 
 import hftransfer
-from hftransfer import models
+import hftransfer.stages.adapt as stage
+from hftransfer import inference, models
+from hftransfer.errors import HFTransferError
 from hftransfer.functional import ADAPTATION
 from hftransfer.trainers.adaptation import AdaptationModel, Pairs, PairSampler
+from hftransfer.trainers.exact import EpochSampler
 
 QUICK = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
 
@@ -100,6 +106,72 @@ def test_a_ready_classifier_is_its_own_baseline(tiny_bert, reviews, tmp_path):
     )
     assert result.metrics["target.accuracy.source_only"] == warm.metrics["target.accuracy.source_only"]
     assert warm.metrics["target.agreement"] == 1.0  # a step size of zero leaves the source-only model as it was
+
+
+@pytest.mark.parametrize("how", ["bbse", "em"])
+def test_prior_correction_starts_from_what_the_training_assumed(how, monkeypatch):
+    """Exact posteriors of a classifier trained on even classes: the target's own shares are found and used."""
+    rng = np.random.default_rng(0)
+    shares = {"source": 0.1, "source test": 0.1, "target": 0.3}  # of class 1; classes are normal, 2 apart
+
+    def drawn(share, rows=20_000):
+        labels = (rng.random(rows) < share).astype(int)
+        return labels, labels * 2.0 + rng.normal(size=rows)
+
+    domains = {name: drawn(share) for name, share in shares.items()}
+    rows = {name: Rows.from_dict({"label": labels, "x": x}) for name, (labels, x) in domains.items()}
+    rows = {name: part.cast_column("label", ClassLabel(names=["a", "b"])) for name, part in rows.items()}
+    network = torch.nn.Linear(1, 2)
+    with torch.no_grad():  # log odds 2x - 2 under even shares
+        network.weight.copy_(torch.tensor([[0.0], [2.0]]))
+        network.bias.copy_(torch.tensor([0.0, -2.0]))
+    network.config = SimpleNamespace(num_labels=2)
+
+    def predict(network, tokenizer, part):
+        x = torch.tensor(part["x"][:], dtype=torch.float32)[:, None]
+        return inference.Predictions(network(x).detach().numpy(), x.numpy())
+
+    monkeypatch.setattr(inference, "predict", predict)
+
+    def accuracy():
+        return (predict(network, None, rows["target"]).classes == domains["target"][0]).mean()
+
+    before = accuracy()
+    stage._correct_prior(network, {"prior_correction": how, "balanced": True}, rows, None)
+    shift = (network.bias[1] - network.bias[0] + 2).item()
+    assert shift == pytest.approx(np.log(0.3 / 0.7), abs=0.1)
+    assert accuracy() > before + 0.005
+
+
+def test_a_head_without_bias_cannot_hold_a_prior(tiny_bert, tmp_path, word_tokenizer, reviews):
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(word_tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, pad_token_id=0)
+    GPT2Model(config).save_pretrained(tmp_path / "gpt")
+    word_tokenizer.save_pretrained(tmp_path / "gpt")
+    given = stage.validate(
+        hftransfer.adapt,
+        {"model": str(tmp_path / "gpt"), "source": reviews("source"), "target": reviews("target")}
+        | {"prior_correction": "em"},
+    )
+    with pytest.raises(HFTransferError, match="prior_correction: the head of GPT2ForSequenceClassification has no"):
+        stage.plan(**given)
+    assert models.head_has_bias(str(tiny_bert))
+
+
+def test_the_baseline_trained_here_sees_classes_as_often(tiny_bert, reviews, tmp_path, monkeypatch):
+    seen = {}
+    build = EpochSampler.__init__
+
+    def spy(self, *given, **named):
+        seen[named["weights"] is not None] = True
+        build(self, *given, **named)
+
+    monkeypatch.setattr(EpochSampler, "__init__", spy)
+    adapt(tiny_bert, reviews, tmp_path)
+    assert seen == {True: True}
+    seen.clear()
+    adapt(tiny_bert, reviews, tmp_path, name="plain", balanced=False)
+    assert seen == {False: True}
 
 
 def test_a_model_object_is_left_alone(tiny_bert, reviews, tmp_path, word_tokenizer):

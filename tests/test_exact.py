@@ -54,6 +54,16 @@ def stage(name, tiny_bert, reviews, folder):
     return hftransfer.adapt(str(tiny_bert), reviews("source"), reviews("target", 60), method=name, **common)
 
 
+def test_weighted_rows_come_as_often_as_they_should():
+    weights = np.array([0.5, *[0.5 / 99] * 99])
+    sampler = EpochSampler(100, seed=0, weights=weights, lengths=range(100), batch_size=10)
+    counts = np.zeros(100)
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        np.add.at(counts, list(sampler), 1)
+    assert counts.sum() == 20_000 and counts[0] / counts.sum() == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("name", ["finetune", "pretrain", "mcc", "cdan", "udalm"])
 def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
     whole = stage(name, tiny_bert, reviews, tmp_path / "whole")

@@ -46,7 +46,7 @@ def labelled(
     Args:
         spec: what `parse` takes.
         key: how errors name the data, for example "source".
-        max_samples: at most this many rows of each part, drawn by seed.
+        max_samples: at most this many rows to train on, drawn by seed; all are tested on.
         label_names: the classes of the source; the data's labels are matched to them by name.
         test_size: share of the rows to test on when the data has no split of its own for that.
 
@@ -75,7 +75,7 @@ def labelled(
         else:
             test = with_text(test, text, parsed)
         parts = {"train": train, "test": test}
-        parts = {name: part.select(sample(len(part), max_samples, seed)) for name, part in parts.items()}
+        parts["train"] = parts["train"].select(sample(len(parts["train"]), max_samples, seed))
         return _with_labels(parts, text, label, names, parsed, known_from)
 
 
@@ -133,7 +133,7 @@ def target(
         else:
             test = with_text(test, text, parsed)
         parts = {"train": train, "test": test}
-        parts = {name: part.select(sample(len(part), max_samples, seed)) for name, part in parts.items()}
+        parts["train"] = parts["train"].select(sample(len(parts["train"]), max_samples, seed))
         texts = DatasetDict({name: only_text(part, text) for name, part in parts.items()})
 
     def evaluation() -> DatasetDict | None:

@@ -36,7 +36,8 @@ def em_prior(
 
     Args:
         probabilities: (m, k) predictions on target rows. Calibrate them first: over-confidence biases the estimate.
-        prior_source: (k,) class frequencies that the predictions assume, best the mean prediction on held-out source.
+        prior_source: (k,) class frequencies that the predictions assume: those that the classifier was trained under,
+            even ones when its batches were balanced.
 
     Returns:
         (k,) frequencies that sum to 1.

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hftransfer.errors import renamed
+from hftransfer.errors import HFTransferError, renamed
 from hftransfer.functional import ADAPTATION
 from hftransfer.runs import Result, StageFolder, open_stage
 from hftransfer.signatures import OneOf, validate
@@ -78,6 +78,8 @@ def plan(**given: Any) -> dict[str, Any]:
     if given["baseline"] is not None:
         with renamed("model", "baseline"):
             models.check(given["baseline"], "text_classification")
+    if given["prior_correction"] != "none" and not models.head_has_bias(given["model"]):
+        raise HFTransferError(f"prior_correction: the head of {cls} has no bias to hold it; use none")
     if _reads_masked(given):
         given_head = given["masked_lm_model"] is not None
         with renamed("model", "masked_lm_model" if given_head else "model"):
@@ -124,7 +126,7 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     del before
     after, curve_after = _adapted(given, names, rows, texts, tokenizer, path)
     if given["prior_correction"] != "none":
-        _correct_prior(after, given["prior_correction"], rows, tokenizer)
+        _correct_prior(after, given, rows, tokenizer)
     found_after = _predictions(after, tokenizer, rows)
     models.save(after, path, tokenizer)
     evidence = {
@@ -162,7 +164,7 @@ def _cards(given: dict[str, Any], source: Any, texts: Any, rows: dict[str, Any])
 
 
 TRANSDUCTIVE = "transductive: target texts that training saw, without their labels"
-INDUCTIVE = "inductive: target texts that training never saw"
+INDUCTIVE = "inductive: target texts that this training never saw"
 
 
 def _measured(source: Any, labelled: Any, before: Any, after: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -251,6 +253,7 @@ def _source_only(
         rows["source"],
         tokenizer,
         training=merged(TRAINING, given["training"]),
+        balanced=given["balanced"],
         seed=given["seed"],
         folder=path / "checkpoints" / "source_only",
         label="source-only",
@@ -309,28 +312,28 @@ def _masked_parts(given: dict[str, Any], network: Any, texts: Any, tokenizer: An
     return masked, masking, models.masked_lm_on(network, reference)
 
 
-def _correct_prior(network: Any, how: str, rows: dict[str, Any], tokenizer: Any) -> None:
+def _correct_prior(network: Any, given: dict[str, Any], rows: dict[str, Any], tokenizer: Any) -> None:
     """Folds the target's estimated class shares into the last layer's bias, so that a plain checkpoint holds them."""
     import numpy as np
     import torch
 
-    from hftransfer import models
+    from hftransfer import metrics, models
     from hftransfer.data import text
     from hftransfer.functional.label_shift import bbse, em_prior
     from hftransfer.inference import predict
 
     held_out, target = (predict(network, tokenizer, rows[part]) for part in ("source test", "target"))
-    true, classes = text.labels(rows["source test"]), network.config.num_labels
-    prior_source = held_out.probabilities.mean(0)
-    if how == "bbse":
-        joint = np.zeros((classes, classes))
-        np.add.at(joint, (true, held_out.classes), 1)
+    classes = network.config.num_labels
+    # what the classifier takes for granted is what it was trained on, which sampling may have made even
+    assumed = np.bincount(text.labels(rows["source"]), minlength=classes) / len(rows["source"])
+    if given["balanced"]:
+        assumed = (assumed > 0) / np.count_nonzero(assumed)
+    if given["prior_correction"] == "bbse":
+        joint = metrics.confusion(held_out.classes, text.labels(rows["source test"]), classes)
         prior_target = bbse(joint, np.bincount(target.classes, minlength=classes))
     else:
-        prior_target = em_prior(target.probabilities, prior_source)
-    ratio = np.log(prior_target.clip(1e-3)) - np.log(prior_source.clip(1e-3))
+        prior_target = em_prior(target.probabilities, assumed)
+    ratio = np.log(prior_target.clip(1e-3)) - np.log(assumed.clip(1e-3))
     layer = models.last_linear(network)
     with torch.no_grad():
-        if layer.bias is None:
-            layer.bias = torch.nn.Parameter(torch.zeros(classes, device=layer.weight.device))
         layer.bias += torch.as_tensor(ratio, dtype=layer.bias.dtype, device=layer.bias.device)

@@ -87,11 +87,20 @@ class EpochSampler(Sampler[int]):
     """A shuffled order that is a function of (seed, epoch); with `lengths`, batches of like length.
 
     Like length means little padding: the order is cut into groups of 50 batches, each sorted by length, and the
-    batches are shuffled again.
+    batches are shuffled again. With `weights`, probabilities that sum to 1, rows are drawn with replacement.
     """
 
-    def __init__(self, num_rows: int, *, seed: int, lengths: Sequence[int] | None = None, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        num_rows: int,
+        *,
+        seed: int,
+        lengths: Sequence[int] | None = None,
+        batch_size: int = 1,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.num_rows, self.seed, self.batch_size, self.epoch = num_rows, seed, batch_size, 0
+        self.weights = weights
         self.lengths = None if lengths is None else np.asarray(lengths)
 
     def set_epoch(self, epoch: int) -> None:
@@ -102,7 +111,10 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(self.num_rows)
+        weighted = self.weights is not None
+        order = (
+            rng.choice(self.num_rows, self.num_rows, p=self.weights) if weighted else rng.permutation(self.num_rows)
+        )
         if self.lengths is not None:
             order = self._grouped(order, rng)
         return iter(order.tolist())
@@ -120,14 +132,21 @@ class EpochSampler(Sampler[int]):
 class ExactTrainer(Trainer):
     """A `Trainer` for map-style data whose order, checkpoints and resumption are exact.
 
-    `epoch_aware` are further objects whose `set_epoch` is called at each epoch (a masking collator, a sampler).
+    `epoch_aware` are further objects whose `set_epoch` is called at each epoch (a masking collator, a sampler);
+    `weights` are the rows' chances to be drawn, where they are not drawn evenly.
     """
 
     def __init__(
-        self, *, label: str, lengths: Sequence[int] | None = None, epoch_aware: Sequence[Any] = (), **rest: Any
+        self,
+        *,
+        label: str,
+        lengths: Sequence[int] | None = None,
+        weights: np.ndarray | None = None,
+        epoch_aware: Sequence[Any] = (),
+        **rest: Any,
     ):
         super().__init__(**rest)
-        self.lengths, self.label = lengths, label
+        self.lengths, self.weights, self.label = lengths, weights, label
         self.epoch_aware = list(epoch_aware)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -141,7 +160,7 @@ class ExactTrainer(Trainer):
         rows = len(self.train_dataset if train_dataset is None else train_dataset)
         # groups of what one update sees, so that neither processes nor accumulation change it
         batch = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch)
+        sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch, weights=self.weights)
         self.epoch_aware.append(sampler)
         return sampler
 
