@@ -5,8 +5,9 @@
 
 A pair is two data sets with text and label columns; without one it is the embedded `demo/api_docs`. Every number is
 accuracy on target texts whose labels no training saw: all of them for the methods (training saw their texts), a
-held-out fifth for target-supervised, which trains on the labels of the rest. `gap closed` is the share of the way from
-source-only to target-supervised. Finished runs are reused, so an interrupted benchmark goes on.
+held-out fifth for target-supervised, which trains on the labels of the rest. All train alike: same steps, same
+batches, classes drawn as evenly. `gap closed` is the share of the way from source-only to target-supervised. Finished
+runs are reused, so an interrupted benchmark goes on.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def main() -> None:
     options.add_argument("--methods", nargs="+", default=["mcc"])
     options.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     options.add_argument("--max_length", type=int, default=64)
+    options.add_argument("--max_train_samples", type=int, help="of each domain; all by default")
     options.add_argument("--plain", action="store_true", help="without class-balanced sampling")
     options.add_argument("--output_dir", type=Path, default=Path("outputs/benchmark_adaptation"))
     given = options.parse_args()
@@ -42,9 +44,11 @@ def _table(given: argparse.Namespace, source: Any, target: Any) -> Table:
     scores: dict[str, list[float]] = {method: [] for method in given.methods}
     for seed in given.seeds:
         folder = given.output_dir / f"{_short(source)}-{_short(target)}" / str(seed)
-        common = {"max_length": given.max_length, "seed": seed}
-        plain = hftransfer.finetune(given.model, source, output_dir=str(folder / "source_only"), **common)
-        best = hftransfer.finetune(given.model, target, output_dir=str(folder / "target_supervised"), **common)
+        common = {"max_length": given.max_length, "seed": seed, "max_train_samples": given.max_train_samples}
+        common |= {"balanced": not given.plain, "training": {"per_device_train_batch_size": 16}}
+        kind = "_plain" if given.plain else ""
+        plain = hftransfer.finetune(given.model, source, output_dir=str(folder / f"source_only{kind}"), **common)
+        best = hftransfer.finetune(given.model, target, output_dir=str(folder / f"target_supervised{kind}"), **common)
         supervised.append(best.metrics["accuracy"])
         for method in given.methods:
             adapted = hftransfer.adapt(
@@ -52,9 +56,8 @@ def _table(given: argparse.Namespace, source: Any, target: Any) -> Table:
                 source,
                 target,
                 method=method,
-                balanced=not given.plain,
                 baseline=str(plain.path),
-                output_dir=str(folder / (method + ("_plain" if given.plain else ""))),
+                output_dir=str(folder / f"{method}{kind}"),
                 **common,
             )
             scores[method].append(adapted.metrics["target.accuracy.adapted"])
