@@ -9,13 +9,13 @@ RUN := PATH="$(abspath $(BIN)):$$PATH"
 .PHONY: help demo test check lint types schema schema-current
 
 help:
-	@echo "make demo    adapt a text classifier to an unlabelled target domain; the report lands in outputs/"
+	@echo "make demo    adapt a text classifier to an unlabelled target domain; the report lands in out/"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, and whether the recipes' schema is current"
 	@echo "make schema  write recipes/recipe.schema.json anew from the stages' signatures"
 
 demo: $(ENVIRONMENT)/.hftransfer-demo
-	$(RUN) accelerate launch --config_file accelerate_config.yaml -m hftransfer.recipe bert_domain_adapt --output_dir outputs/bert_domain_adapt
+	$(RUN) accelerate launch --config_file accelerate_config.yaml -m hftransfer.recipe bert_domain_adapt --output_dir out
 
 test: $(ENVIRONMENT)/.hftransfer-test
 	$(RUN) python -m pytest

@@ -18,6 +18,12 @@ from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, S
 DATA_OPTIONS = ("source", "target", "data")
 WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
+RUN_OPTIONS = {  # options of every verb that a recipe sets once for all its stages
+    "output_dir": "the run's output_dir decides it; remove this key",
+    # another division of the data would let one stage train on what the next one is tested on
+    "seed": "the recipe's seed divides the data for every stage; set seed instead",
+}
+RESOLVED = "# Resolved by hftransfer"  # how the recipe.yaml of a run folder begins
 
 
 def fields(
@@ -125,13 +131,14 @@ def read_yaml(text: str) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """The mapping in a YAML file, with the file's name as `name`, and a run's folder as `output_dir`.
 
     Raises:
         HFTransferError: with the line, when it is no YAML or no mapping.
     """
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
@@ -141,7 +148,9 @@ def load(path: Path) -> dict[str, Any]:
         raise HFTransferError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         raise HFTransferError(f"{path}: a recipe is a mapping with a list of stages, found {type(content).__name__}")
-    return {"name": path.stem, **content}
+    # a run folder's own recipe goes on in that folder; a copy under another name is somebody's own recipe
+    home = {"output_dir": str(path.parent)} if path.name == "recipe.yaml" and text.startswith(RESOLVED) else {}
+    return {"name": path.stem, **home, **content}
 
 
 def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
@@ -262,8 +271,8 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     }
     filled = {**{name: value for name, value in inherited.items() if name in wanted}, **given}
     filled.pop("output_dir", None)
-    if "output_dir" in given:
-        raise HFTransferError(f"{id_}.output_dir: the run's output_dir decides it; remove this key")
+    for key in RUN_OPTIONS.keys() & given.keys():
+        raise HFTransferError(f"{id_}.{key}: {RUN_OPTIONS[key]}")
     for key in given:
         settable = "training" in wanted and key not in wanted
         if settable and key in dataclass_fields("transformers.training_args", "TrainingArguments"):

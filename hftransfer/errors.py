@@ -12,13 +12,16 @@ class HFTransferError(ValueError):
     """
 
 
-def nearest(name: object, options: Iterable[object]) -> str:
-    """Ends an error message: `; did you mean 'x'?` when something is close, else the known names."""
+def nearest(name: object, options: Iterable[object], prefix: str = "") -> str:
+    """Ends an error message: `; did you mean 'x'?` when something is close, else the known names.
+
+    `prefix` comes before the suggested name, where the user must write it.
+    """
     names = [str(option) for option in options]
     lowered = {option.lower(): option for option in names}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean '{lowered[close[0]]}'?"
+        return f"; did you mean '{prefix}{lowered[close[0]]}'?"
     return f"; known: {', '.join(names)}" if names else ""
 
 

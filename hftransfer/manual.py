@@ -38,7 +38,7 @@ def help_page(recipe: chain.Recipe) -> Group:
     top = [option for option in options(chain.fields) if option.name not in ("stages", "name", "description", "time")]
     parts.append(_table("", top, recipe.top))
     for step in recipe.steps:
-        chosen = [option for option in options(step.function) if option.name in step.given]
+        chosen = [option for option in options(step.function) if option.name in step.given.keys() - chain.RUN_OPTIONS]
         title = f"{step.id}: {STAGES[step.verb].does}"
         parts += [Text(), Text(title, style="bold"), _table(f"{step.id}.", chosen, step.given)]
     return Group(*parts)
@@ -80,7 +80,8 @@ def schema() -> dict[str, Any]:
     definitions = {}
     for name, stage in STAGES.items():
         entry = json_schema(verb(name))
-        entry["properties"].pop("output_dir", None)
+        for option in chain.RUN_OPTIONS:
+            entry["properties"].pop(option, None)
         entry["properties"]["id"] = {"type": "string", "description": "name of this stage, when a verb comes twice"}
         documented = inspect.getdoc(verb(name)) or ""
         definitions[name] = {**entry, "title": name, "description": documented.split("\n\n")[0] or stage.does}

@@ -27,6 +27,7 @@ AUTO_CLASSES = {
     "text_classification": "AutoModelForSequenceClassification",
     "image_classification": "AutoModelForImageClassification",
 }
+MASKED_LM_USERS = "pretrain, and adapt's method: udalm or masked_lm_weight,"  # keys to name where masks are missing
 
 
 class Carried(NamedTuple):
@@ -137,7 +138,8 @@ def _downloaded(name: str) -> Path:
 def load(model: Any, job: str, **options: Any) -> nn.Module:
     """A model for a job (a key of `AUTO_CLASSES`), from a folder, a Hub id, or a model object.
 
-    A model object of another class is re-headed through its state dict, so that the caller's object is left alone.
+    With `num_labels` a classification head of another size gives way to a new one. A model object of another class is
+    re-headed through its state dict, so that the caller's object is left alone.
     """
     return load_reported(model, job, **options)[0]
 
@@ -147,23 +149,40 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
     import transformers
 
     auto = getattr(transformers, AUTO_CLASSES[job])
+    if "num_labels" in options:  # a regression's or a multi-label checkpoint's own loss would be kept
+        options = {"problem_type": "single_label_classification", **options}
     if isinstance(model, nn.Module):
         return _from_object(auto, model, options)
     checkpoint = resolve(model)
+    reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with quiet_transformers():
         try:
-            loaded, report = auto.from_pretrained(
-                checkpoint.folder, use_safetensors=True, output_loading_info=True, **options
-            )
+            loaded, report = auto.from_pretrained(checkpoint.folder, use_safetensors=True, **reporting, **options)
         except (ValueError, RuntimeError) as error:
             raise HFTransferError(
                 f"model: {checkpoint.name} does not load as {AUTO_CLASSES[job]}: {_brief(error)}"
             ) from error
-    new = sorted(report["missing_keys"])
-    layers = ", ".join(dict.fromkeys(name.rsplit(".", 1)[0] for name in new))
+    resized = _resized(loaded, report["mismatched_keys"], "num_labels" in options, checkpoint)
+    new = sorted({*report["missing_keys"], *resized})
+    layers = ", ".join(dict.fromkeys(_layer(name, resized) for name in new))
     logger.info("model %s as %s: new weights: %s", checkpoint.name, type(loaded).__name__, layers or "none")
     _keep_what_the_head_dropped(loaded, checkpoint)
     return _ready(loaded), new
+
+
+def _resized(loaded: nn.Module, mismatched: Any, new_head: bool, checkpoint: Checkpoint) -> set[str]:
+    """The names of weights of another size in the checkpoint: a head's, and only where a new one is wanted."""
+    for name, stored, wanted in sorted(mismatched):
+        if not new_head or name.startswith(f"{loaded.base_model_prefix}."):
+            raise HFTransferError(
+                f"model: {checkpoint.name}: {name} is {tuple(stored)} in its weights and {tuple(wanted)} by its "
+                "config.json; they are not of one checkpoint"
+            )
+    return {name for name, _, _ in mismatched}
+
+
+def _layer(name: str, resized: set[str]) -> str:
+    return name.rsplit(".", 1)[0] + (" (of another size in the checkpoint)" if name in resized else "")
 
 
 def _keep_what_the_head_dropped(loaded: nn.Module, checkpoint: Checkpoint) -> None:
@@ -291,11 +310,17 @@ def check(model: Any, job: str) -> str:
     config = model.config if isinstance(model, nn.Module) else _config(resolve(model))
     auto = getattr(transformers, AUTO_CLASSES[job])
     if type(config) not in auto._model_mapping:
+        wanted = f", which {MASKED_LM_USERS} need" if job == "masked_lm" else ""
         raise HFTransferError(
-            f"model: {config.model_type} has no {AUTO_CLASSES[job]} class; choose another checkpoint"
+            f"model: {config.model_type} has no {AUTO_CLASSES[job]} class{wanted}; choose another checkpoint"
         )
     if job in ("masked_lm", "text_classification") and not isinstance(model, nn.Module):
-        tokenizer(model)
+        read = tokenizer(model)
+        if job == "masked_lm" and read.mask_token is None:
+            raise HFTransferError(
+                f"model: {resolve(model).name}: its tokenizer has no mask_token, which {MASKED_LM_USERS} need; "
+                "choose another checkpoint"
+            )
     found = auto._model_mapping[type(config)]
     return str((found[0] if isinstance(found, tuple) else found).__name__)
 

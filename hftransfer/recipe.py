@@ -87,7 +87,7 @@ def run(recipe: str | Path | Mapping[str, Any], **overrides: Any) -> "Result":
         HFTransferError: in one line, for anything wrong with the recipe, its data or its checkpoint.
     """
     raw = {"name": "recipe", **recipe} if isinstance(recipe, Mapping) else chain.load(chain.find(str(recipe)))
-    return _run(chain.resolve(raw, overrides), command=f"hftransfer.run({raw['name']!r}, ...)")
+    return _run(chain.resolve(raw, overrides), command=_call(recipe, overrides))
 
 
 def parse(arguments: Sequence[str]) -> tuple[str | None, set[str], dict[str, Any]]:
@@ -269,22 +269,26 @@ def _check_folder(folder: Path, name: str) -> None:
 
 
 def _resolved(recipe: chain.Recipe) -> str:
-    """The recipe with every default and override written out: running this file again gives this run again."""
+    """The recipe with every option of every stage written out: running this file again gives this run again."""
     import hftransfer
 
     top = {
         key: _written(value) for key, value in recipe.top.items() if value not in (None, "") and key != "output_dir"
     }
-    stages = [{step.verb: {"id": step.id, **{k: _written(v) for k, v in step.given.items()}}} for step in recipe.steps]
+    own = [{key: value for key, value in step.given.items() if key not in chain.RUN_OPTIONS} for step in recipe.steps]
+    stages = [{step.verb: {"id": step.id, **_written(given)}} for step, given in zip(recipe.steps, own, strict=True)]
     text = yaml.safe_dump({**top, "stages": stages}, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Resolved by hftransfer {hftransfer.__version__}: every default and override is written out.\n{text}"
+    return f"{chain.RESOLVED} {hftransfer.__version__}: every option of every stage, overrides applied.\n{text}"
 
 
 def _written(value: Any) -> Any:
+    """A value as YAML and a recorded call hold it: an object by its type's name."""
     if isinstance(value, Mapping):
         return {key: _written(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_written(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value if isinstance(value, str | int | float | bool | None) else f"<{type(value).__name__} in memory>"
 
 
@@ -364,9 +368,32 @@ def _say_goodbye(folder: Path) -> None:
 
 
 def _command(arguments: Sequence[str]) -> str:
+    """The command line, with the launcher that the environment tells of and what of it changes the numbers."""
     import shlex
 
-    return shlex.join(["accelerate", "launch", "-m", "hftransfer.recipe", *arguments])
+    processes = os.environ.get("WORLD_SIZE", "1")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION")  # every `accelerate launch` sets it
+    if precision is not None:
+        on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+        words = ["accelerate", "launch", *(["--cpu"] if on_cpu else [])]
+        if processes != "1":
+            words += [*([] if on_cpu else ["--multi_gpu"]), "--num_processes", processes]
+        words += [] if precision == "no" else ["--mixed_precision", precision]
+    else:
+        words = ["python"] if processes == "1" else ["torchrun", "--nproc_per_node", processes]
+    return shlex.join([*words, "-m", "hftransfer.recipe", *arguments])
+
+
+def _call(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """The call of `run`, to be written into the report."""
+    plain = [f"{key}={_literal(value)}" for key, value in overrides.items() if key.isidentifier()]
+    dotted = {key: value for key, value in overrides.items() if not key.isidentifier()}
+    words = [_literal(recipe), *plain, *([f"**{_literal(dotted)}"] if dotted else [])]
+    return f"hftransfer.run({', '.join(words)})"
+
+
+def _literal(value: Any) -> str:
+    return re.sub(r"'(<\w+ in memory>)'", r"\1", repr(_written(value)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ listed twice.
 """
 
 import ast
+import difflib
 import functools
 import importlib.util
 import inspect
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAda
 from pydantic_core import CoreSchema, core_schema
 
 from hftransfer.errors import HFTransferError, nearest
+
+MANY_NAMES = 20  # an error does not list more
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def model_of(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def validate(function: Callable[..., Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Coerces `values` to the signature's types and fills in defaults.
+    """Coerces `values` to the signature's types and fills in defaults, also field by field of a `FieldsOf` mapping.
 
     Raises:
         HFTransferError: for an unknown key, a missing one or a wrong type; the message starts with `prefix` + key.
@@ -204,12 +207,19 @@ def validate(function: Callable[..., Any], values: Mapping[str, Any], prefix: st
     names = [option.name for option in options(function)]
     for key in values:
         if key not in names:
-            raise HFTransferError(f"{prefix}{key}: unknown key{nearest(key, names)}")
+            dotted = prefix if prefix.endswith(".") else ""
+            raise HFTransferError(f"{prefix}{key}: unknown key{nearest(key, names, dotted)}")
     try:
         checked = model_of(function).model_validate(dict(values))
     except ValidationError as error:
         raise HFTransferError(_first_line(function, error, values, prefix)) from error
-    return {name: getattr(checked, f"{name}_") for name in names}
+    return {option.name: _filled(option, getattr(checked, f"{option.name}_")) for option in options(function)}
+
+
+def _filled(option: Option, value: Any) -> Any:
+    """A mapping of another library's fields, laid over the signature's own: every field that is set is then seen."""
+    fields = any(isinstance(mark, FieldsOf) for mark in get_args(option.annotation)[1:])
+    return {**option.default, **value} if fields and isinstance(option.default, Mapping) else value
 
 
 def _first_line(function: Callable[..., Any], error: ValidationError, values: Mapping[str, Any], prefix: str) -> str:
@@ -226,8 +236,11 @@ def _first_line(function: Callable[..., Any], error: ValidationError, values: Ma
 
 def _misfit(annotation: Any, value: Any) -> str:
     """What a type takes, what was found, and the nearest of the names it takes when one is near."""
-    close = nearest(value, _choices(annotation))
+    names = [str(name) for name in _choices(annotation)]
+    close = nearest(value, names)
     hint = close if "did you mean" in close else ""  # otherwise the type lists them
+    if not hint and len(names) > MANY_NAMES:
+        hint = f"; the nearest are {', '.join(difflib.get_close_matches(str(value), names, n=3, cutoff=0))}"
     return f"expected {type_name(annotation)}, found {value!r}{hint}"
 
 
@@ -255,7 +268,8 @@ def type_name(annotation: Any) -> str:
         names = dict.fromkeys(type_name(part) for part in get_args(annotation))
         return " or ".join(sorted(names, key="null".__eq__))
     if get_origin(annotation) is Literal:
-        return f"one of {', '.join(map(str, get_args(annotation)))}"
+        taken = [str(name) for name in get_args(annotation)]
+        return f"one of {', '.join(taken) if len(taken) <= MANY_NAMES else f'{len(taken)} names'}"
     known = _WORDS.get(annotation) or _WORDS.get(get_origin(annotation))
     return known or str(getattr(annotation, "__name__", annotation))
 

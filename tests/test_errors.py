@@ -10,8 +10,10 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 import pytest
+from transformers import GPT2Config, GPT2Model
 
 from hftransfer import models, recipe
+from hftransfer.data import labelled
 
 CHAIN = """\
 model: {model}
@@ -69,7 +71,7 @@ def test_a_missing_recipe_file_gives_the_nearest(capsys, tmp_path, yaml_file):
     "override, expected",
     [
         ("--adpt.method=mcc", "adpt.method: unknown key; did you mean 'adapt'?"),
-        ("--adapt.methd=mcc", "adapt.methd: unknown key; did you mean 'method'?"),
+        ("--adapt.methd=mcc", "adapt.methd: unknown key; did you mean 'adapt.method'?"),
         ("--adapt.method=cdam", "adapt.method: there is no 'cdam'; did you mean 'cdan'?"),
         ("--adapt.threshold=high", "adapt.threshold: expected number"),
         ("--adapt.max_length=[1]", "adapt.max_length: expected whole number"),
@@ -93,8 +95,32 @@ def test_a_missing_recipe_file_gives_the_nearest(capsys, tmp_path, yaml_file):
             "--adapt.training.push_to_hub=true",
             "adapt.training.push_to_hub: cannot be set here: training never uploads",
         ),
+        ("--adapt.seed=1", "adapt.seed: the recipe's seed divides the data for every stage; set seed instead"),
         ("--adapt.training.seed=1", "adapt.training.seed: cannot be set here: use the recipe's seed"),
         ("--adapt.training={bf16: true, fp16: true}", "adapt.training: "),
+        (
+            "--adapt.training.deepspeed=x.json",
+            "adapt.training.deepspeed: needs the package deepspeed, which is not installed; type: pip install ",
+        ),
+        ("--adapt.training.use_liger_kernel", "adapt.training.use_liger_kernel: needs the package liger_kernel"),
+        ("--adapt.training.optim=adamw_8bit", "adapt.training.optim: adamw_8bit: You need to install `bitsandbytes`"),
+        ("--adapt.training.optim=adamw_anyprecision", "adapt.training.optim: adamw_anyprecision: Please install"),
+        ("--adapt.training.optim_args=x", "adapt.training.optim: adamw_torch_fused with optim_args 'x': "),
+        ("--adapt.training.fsdp=full_shard", "adapt.training.fsdp: shards a model over several accelerators"),
+        ("--adapt.training.lr_scheduler_type=greedy", "training.lr_scheduler_type: lr_scheduler_type greedy requires"),
+        ("--adapt.training.accelerator_config=no.json", "adapt.training.accelerator_config: [Errno 2] No such file"),
+        (
+            "--adapt.training.lr_scheduler_type=cosine_with_min_lr",
+            "cosine_with_min_lr with lr_scheduler_kwargs None: ",
+        ),
+        (
+            "--adapt.training.lr_scheduler_kwargs={a: 1}",
+            "training.lr_scheduler_type: linear with lr_scheduler_kwargs {'a",
+        ),
+        ("--adapt.training.per_device_train_batch_size=0", "expected a whole number above 0, found 0"),
+        ("--adapt.training.parallelism_config=x", "adapt.training.parallelism_config: cannot be set here: a recipe"),
+        ("--adapt.training.optim=adamw_trch", " names, found 'adamw_trch'; did you mean 'adamw_torch'?"),
+        ("--adapt.training.optim=quickest", " names, found 'quickest'; the nearest are "),
         ("--adapt.training={a: [}", "adapt.training: '{a: [}' is not a YAML value"),
         ("--learning_rate=1", "did you mean 'adapt.training.learning_rate'?"),
         ("--adapt.learning_rate=1", "did you mean 'adapt.training.learning_rate'?"),
@@ -174,13 +200,28 @@ def test_options_without_a_recipe(capsys, tmp_path):
         ("text,label\nx,a\ny,a\nz,a\n", "at least two classes"),
         ("text,label\n1,a\n2,b\n3,a\n", "source: the column 'text' holds int64, not text"),
         ("text,label\nx,a\n,b\ny,a\nz,b\n", "text"),
+        ("text,label\nx,a\nNA,b\ny,a\nz,b\n", "keep_default_na: false"),
+        ("text,label\nx,a\ny,null\ny,a\nz,b\n", "keep_default_na: false"),
     ],
-    ids=["empty", "no text column", "no label column", "one class", "numbers", "nulls"],
+    ids=["empty", "no text column", "no label column", "one class", "numbers", "nulls", "NA", "null label"],
 )
 def test_source_files(capsys, tmp_path, yaml_file, content, expected):
     path = write(tmp_path / "bad.csv", content)
     line = fails(capsys, tmp_path, yaml_file, "--source", path)
     assert expected in line and ("source" in line or "bad.csv" in line)
+
+
+def test_words_that_pandas_reads_as_missing_are_read_as_the_error_says(tmp_path):
+    path = write(tmp_path / "words.csv", "text,label\nNA,None\nnull,a\nx,None\ny,a\n")
+    parts = labelled({"path": str(path), "keep_default_na": False}, key="source", seed=1)
+    rows = [(row["text"], row["label"]) for part in parts.values() for row in part]
+    names = parts["train"].features["label"].names
+    assert sorted((text, names[label]) for text, label in rows) == [
+        ("NA", "None"),
+        ("null", "a"),
+        ("x", "None"),
+        ("y", "a"),
+    ]
 
 
 def test_a_missing_data_file_gives_the_nearest(capsys, tmp_path, yaml_file):
@@ -256,6 +297,16 @@ def test_broken_model_files(capsys, tmp_path, yaml_file, tiny_bert, file, conten
     assert expected.replace("model: ", "adapt.baseline: ") in fails(
         capsys, tmp_path, yaml_file, "--adapt.baseline", folder
     )
+
+
+def test_a_model_without_masked_words_names_what_asks_for_them(capsys, tmp_path, yaml_file, word_tokenizer):
+    config = GPT2Config(vocab_size=80, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    models.save(GPT2Model(config), tmp_path / "gpt")
+    word_tokenizer.save_pretrained(tmp_path / "gpt")
+    for asked in ("--adapt.method=udalm", "--adapt.masked_lm_weight=0.5"):
+        line = fails(capsys, tmp_path, yaml_file, "--model", tmp_path / "gpt", asked)
+        assert line.startswith("error: adapt.model: gpt2 has no AutoModelForMaskedLM class, which pretrain, and")
+        assert "adapt's method: udalm or masked_lm_weight, need" in line
 
 
 def test_a_model_that_is_nowhere(capsys, tmp_path, yaml_file):

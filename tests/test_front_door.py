@@ -1,5 +1,6 @@
 """The front door: overrides, pages, plans, runs."""
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -15,11 +16,13 @@ from transformers import AutoModelForSequenceClassification
 
 import hftransfer
 from hftransfer import chain, recipe
-from hftransfer.signatures import options
+from hftransfer.signatures import options, validate
+from hftransfer.stages.adapt import TRAINING
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(ROOT.joinpath("recipes").rglob("*.yaml"))
 SMALL = {"max_steps": 2, "per_device_train_batch_size": 8}
+FILLED = {**TRAINING, **SMALL}  # of adapt
 MIN_LR = {"lr_scheduler_kwargs": {"min_lr": 1e-6}}
 
 
@@ -54,16 +57,30 @@ def resolved(path, *words):
         (["--adapt.balanced", "false"], "adapt", "balanced", False),
         (["--pretrain.pack"], "pretrain", "pack", True),
         (["--pretrain.data", "[$target]"], "pretrain", "data", ["$target"]),
-        (["--adapt.training.learning_rate", "5e-5"], "adapt", "training", {**SMALL, "learning_rate": 5e-5}),
-        (["adapt.training={max_steps: 7}"], "adapt", "training", {**SMALL, "max_steps": 7}),
-        (["--source_only.seed", "7"], "source_only", "seed", 7),
+        (
+            ["--adapt.training.learning_rate", "5e-5"],
+            "adapt",
+            "training",
+            {**FILLED, "learning_rate": 5e-5},
+        ),
+        (["adapt.training={max_steps: 7}"], "adapt", "training", {**FILLED, "max_steps": 7}),
         (["--set_seed", "7"], "adapt", "seed", 7),
         (["--seed", "8"], "pretrain", "seed", 8),
         (["--max_train_samples", "9"], "adapt", "max_train_samples", 9),
-        (["--adapt.training.warmup_steps", "-1"], "adapt", "training", {**SMALL, "warmup_steps": -1.0}),
-        (["--adapt.training.lr_scheduler_kwargs", "{min_lr: 1e-6}"], "adapt", "training", {**SMALL, **MIN_LR}),
+        (["--adapt.training.warmup_steps", "-1"], "adapt", "training", {**FILLED, "warmup_steps": -1.0}),
+        (
+            ["--adapt.training.lr_scheduler_kwargs", "{min_lr: 1e-6}"],
+            "adapt",
+            "training",
+            {**FILLED, **MIN_LR},
+        ),
         (["--adapt.balanced", "no"], "adapt", "balanced", False),
-        (["--adapt", "{method: mmd, training.max_steps: 9}"], "adapt", "training", {**SMALL, "max_steps": 9}),
+        (
+            ["--adapt", "{method: mmd, training.max_steps: 9}"],
+            "adapt",
+            "training",
+            {**FILLED, "max_steps": 9},
+        ),
         (["--adapt.source", "demo/api_docs"], "adapt", "source", "demo/api_docs"),
         (["--adapt.baseline", "null", "--adapt.method", "mmd"], "adapt", "baseline", None),
     ],
@@ -71,6 +88,19 @@ def resolved(path, *words):
 def test_overrides_reach_the_stage(small, words, stage, key, expected):
     step = next(step for step in resolved(small, *words).steps if step.id == stage)
     assert step.given[key] == expected
+
+
+def test_every_field_of_training_is_written_out_and_python_calls_are_the_same(small):
+    found = resolved(small, "--adapt.training.optim", "sgd")
+    written = chain.read_yaml(recipe._resolved(found))["stages"]
+    for step, entry in zip(found.steps, written, strict=True):
+        own = importlib.import_module(f"hftransfer.stages.{step.verb}").TRAINING
+        expected = {**own, **SMALL, **({"optim": "sgd"} if step.verb == "adapt" else {})}
+        assert step.given["training"] == entry[step.verb]["training"] == expected
+        given = {key: value for key, value in expected.items() if key in (*SMALL, "optim")}
+        called = validate(step.function, {**step.given, "training": given})
+        assert called["training"] == expected
+        assert validate(step.function, {**step.given, "training": {}})["training"] == own
 
 
 def test_overrides_of_data_keep_its_other_fields(small):
@@ -168,7 +198,7 @@ def test_help_names_every_option_with_its_default(capsys):
     page = capsys.readouterr().out
     for step in chain.resolve(chain.load(chain.find("bert_domain_adapt")), {}).steps:
         for option in options(step.function):
-            assert option.name == "output_dir" or f"--{step.id}.{option.name}" in page
+            assert option.name in chain.RUN_OPTIONS or f"--{step.id}.{option.name}" in page
     assert re.search(r"--adapt\.threshold +number > 0 and <= 1 +0\.95", page)
 
 
@@ -270,7 +300,7 @@ def test_the_schema_is_current(capsys):
     assert capsys.readouterr().out == (ROOT / "recipes/recipe.schema.json").read_text()
 
 
-def test_a_run_leaves_what_the_readme_draws_and_a_second_one_does_nothing(small, tmp_path, capsys):
+def test_a_run_leaves_what_the_readme_draws_and_a_second_one_does_nothing(small, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     recipe.main([str(small), "--output_dir", str(out)])
     shown = capsys.readouterr().out
@@ -290,12 +320,19 @@ def test_a_run_leaves_what_the_readme_draws_and_a_second_one_does_nothing(small,
     assert set(results) == {"source_only", "pretrain", "adapt"}
     model = AutoModelForSequenceClassification.from_pretrained(out / "final")
     assert model.config.id2label == {0: "calm", 1: "loud"}
-    assert str(tmp_path) not in (out / "final" / "README.md").read_text()
+    card = (out / "final" / "README.md").read_text()
+    assert str(tmp_path) not in card
+    assert "base_model" not in card and "Made with hftransfer from <code>tiny_bert</code>" in card
+    for page in (card, (out / "report.html").read_text()):
+        assert "training.learning_rate" in page and "training.per_device_train_batch_size" in page
     assert not re.findall(r'(?:src|srcset|data)="[^#"]|url\((?!#)', (out / "report.html").read_text())
-    times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != "recipe.yaml"}
-    recipe.main([str(small), "--output_dir", str(out)])
-    assert "nothing to do" in capsys.readouterr().err
-    assert times == {path: path.stat().st_mtime_ns for path in times}
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
+    for words in ([str(small), "--output_dir", str(out)], [str(out / "recipe.yaml")]):
+        recipe.main(words)
+        assert "nothing to do" in capsys.readouterr().err
+        assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_the_resolved_recipe_runs_the_same_again(small, tmp_path):
@@ -303,6 +340,56 @@ def test_the_resolved_recipe_runs_the_same_again(small, tmp_path):
     again = hftransfer.run(tmp_path / "first" / "recipe.yaml", output_dir=str(tmp_path / "again"))
     assert (first.path / "model.safetensors").read_bytes() == (again.path / "model.safetensors").read_bytes()
     assert first.metrics == again.metrics
+
+
+def test_a_resolved_recipe_runs_where_it_lies(small, tmp_path):
+    text = recipe._resolved(resolved(small))
+    for name in ("run/recipe.yaml", "mine.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own = tmp_path / "run/recipe.yaml"
+    assert resolved(own).output_dir == tmp_path / "run"
+    assert resolved(own, "--output_dir", "there").output_dir == Path("there")
+    assert resolved(tmp_path / "mine.yaml").output_dir == Path("outputs/small")  # a copy is a recipe of one's own
+    assert recipe._resolved(resolved(own)) == text
+    small.rename(tmp_path / "run/recipe.yaml")  # written by hand
+    assert resolved(own).output_dir == Path("outputs/recipe")
+
+
+LAUNCH = {"ACCELERATE_MIXED_PRECISION": "no"}
+ELASTIC = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1"}
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({}, "python -m"),
+        (LAUNCH, "accelerate launch -m"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "accelerate launch --mixed_precision bf16 -m"),
+        (LAUNCH | ELASTIC, "accelerate launch --multi_gpu --num_processes 2 -m"),
+        (LAUNCH | ELASTIC | {"ACCELERATE_USE_CPU": "True"}, "accelerate launch --cpu --num_processes 2 -m"),
+        (ELASTIC, "torchrun --nproc_per_node 2 -m"),
+    ],
+)
+def test_the_command_is_recorded_as_it_was_launched(environment, expected, monkeypatch):
+    for name in ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = recipe._command(["a.yaml", "--source", "my file.csv"])
+    assert found == f"{expected} hftransfer.recipe a.yaml --source 'my file.csv'"
+
+
+def test_a_call_from_python_is_recorded_with_its_overrides():
+    rows = Dataset.from_dict({"text": ["a"]})
+    overrides = {"seed": 1, "adapt": {"method": "mmd"}, "output_dir": Path("out"), "pretrain.head_steps": 1}
+    assert recipe._call("bert_domain_adapt", {**overrides, "source": rows}) == (
+        "hftransfer.run('bert_domain_adapt', seed=1, adapt={'method': 'mmd'}, output_dir='out', "
+        "source=<Dataset in memory>, **{'pretrain.head_steps': 1})"
+    )
+    assert recipe._call({"stages": [{"adapt": {"source": rows}}]}, {}) == (
+        "hftransfer.run({'stages': [{'adapt': {'source': <Dataset in memory>}}]})"
+    )
 
 
 def test_changed_settings_run_their_stage_and_those_after_it(small, tmp_path, capsys):

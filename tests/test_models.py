@@ -112,6 +112,52 @@ def test_new_weights_are_told_in_one_line(tiny_bert, caplog):
     assert lines == ["model tiny_bert as BertForSequenceClassification: new weights: classifier"]
 
 
+def test_a_head_of_another_size_is_made_new_and_told(tiny_bert, tmp_path, caplog):
+    three = models.load(str(tiny_bert), "text_classification", num_labels=3)
+    models.save(three, tmp_path / "three")
+    with caplog.at_level(logging.INFO, logger="hftransfer"):
+        two, new = models.load_reported(str(tmp_path / "three"), "text_classification", num_labels=2)
+    assert new == ["classifier.bias", "classifier.weight"]
+    assert two.classifier.weight.shape == (2, 32)
+    torch.testing.assert_close(two.base_model.state_dict(), three.base_model.state_dict())
+    (line,) = [record.getMessage() for record in caplog.records]
+    named = "new weights: classifier (of another size in the checkpoint)"
+    assert line == f"model three as BertForSequenceClassification: {named}"
+
+
+def test_a_regression_or_multi_label_checkpoint_becomes_a_classifier(tiny_bert, tmp_path):
+    models.save(models.load(str(tiny_bert), "text_classification", num_labels=1), tmp_path / "score")
+    config = json.loads((tmp_path / "score/config.json").read_text())
+    (tmp_path / "score/config.json").write_text(json.dumps({**config, "problem_type": "regression"}))
+    network = models.load(str(tmp_path / "score"), "text_classification", num_labels=2)
+    outputs = network(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([1]))
+    torch.testing.assert_close(outputs.loss, torch.nn.functional.cross_entropy(outputs.logits, torch.tensor([1])))
+
+
+@pytest.mark.parametrize("labels", [{"num_labels": 2}, {}], ids=["new labels", "its own"])
+@pytest.mark.parametrize("field, part", [("intermediate_size", "bert.encoder"), ("num_labels", "classifier")])
+def test_weights_that_contradict_the_config_are_refused(tiny_bert, tmp_path, field, part, labels):
+    models.save(models.load(str(tiny_bert), "text_classification", num_labels=4), tmp_path / "mixed")
+    config = json.loads((tmp_path / "mixed/config.json").read_text())
+    other = {"num_labels": 8, "id2label": {}, "label2id": {}} if field == "num_labels" else {field: 8}
+    (tmp_path / "mixed/config.json").write_text(json.dumps({**config, **other}))
+    if field == "num_labels" and labels:
+        assert models.load(str(tmp_path / "mixed"), "text_classification", **labels).config.num_labels == 2
+        return
+    with pytest.raises(HFTransferError, match=rf"model: mixed: {part}\S* is \(\S.*\) in its weights and \(8.* by its"):
+        models.load(str(tmp_path / "mixed"), "text_classification", **labels)
+
+
+def test_masked_language_modelling_needs_a_mask_token(tiny_bert, word_tokenizer, tmp_path):
+    models.save(models.load(str(tiny_bert), "masked_lm"), tmp_path / "maskless")
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    (tmp_path / "maskless/tokenizer_config.json").write_text(json.dumps(config))
+    word_tokenizer.backend_tokenizer.save(str(tmp_path / "maskless/tokenizer.json"))
+    assert models.check(str(tmp_path / "maskless"), "text_classification") == "BertForSequenceClassification"
+    with pytest.raises(HFTransferError, match=r"model: maskless: its tokenizer has no mask_token, .*masked_lm_weight"):
+        models.check(str(tmp_path / "maskless"), "masked_lm")
+
+
 def test_a_hub_id_is_taken_from_the_cache_before_a_carried_copy(tiny_bert, tmp_path, monkeypatch):
     name = "sentence-transformers/all-MiniLM-L6-v2"
     assert models.resolve(name).origin == "copy carried by a package"

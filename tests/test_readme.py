@@ -30,7 +30,17 @@ def test_the_two_commands_are_the_makefiles():
         shown = subprocess.run(["make", "-n", command], cwd=ROOT, capture_output=True, text=True)
         assert shown.returncode == 0, shown.stderr
     launch = next(line for line in blocks("sh")[1].splitlines() if line.startswith("accelerate launch"))
-    assert launch.split(" --output_dir")[0] in (ROOT / "Makefile").read_text()
+    assert launch in [line.partition(" ")[2] for line in (ROOT / "Makefile").read_text().splitlines()]
+
+
+def test_the_demo_writes_where_the_readme_says():
+    (folder,) = re.findall(r"hftransfer.recipe bert_domain_adapt --output_dir (\S+)", README)
+    assert re.search(rf"^`{folder}/` then holds$", README, flags=re.MULTILINE)
+    assert f'pipeline("text-classification", "{folder}/final")' in README
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"--output_dir {folder}$", makefile, flags=re.MULTILINE)
+    assert f"lands in {folder}/" in makefile
+    assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_every_recipe_and_file_that_the_readme_names_exists():

@@ -241,7 +241,10 @@ class MaskedTextCollator:
     ) -> None:
         for name in ("mask_token", "pad_token"):
             if getattr(tokenizer, name) is None:
-                raise HFTransferError(f"the tokenizer has no {name}; masked-language modelling needs one")
+                raise HFTransferError(
+                    f"model: the tokenizer has no {name}, which pretrain, and adapt's method: udalm or "
+                    "masked_lm_weight, need; choose another checkpoint"
+                )
         if not 0 < mask_rate < 1:
             raise HFTransferError(f"mask_rate: expected a share between 0 and 1, found {mask_rate}")
         self.mask_id, self.pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id

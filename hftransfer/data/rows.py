@@ -44,6 +44,12 @@ def find_columns(features: Features | Mapping[str, Any], spec: Spec, need_label:
     return text, label
 
 
+def _pandas(spec: Spec) -> str:
+    """What may help in a csv file: pandas reads NA, null or None as missing."""
+    as_words = "csv" in (spec.builder, spec.path)
+    return "; if they say NA, null or None, write keep_default_na: false beside path" if as_words else ""
+
+
 def _named(known: Sequence[str], features: Mapping[str, Any], taken: str | None) -> str | None:
     lowered = {name.lower(): name for name in reversed(list(features)) if name != taken}
     return next((lowered[name] for name in known if name in lowered), None)
@@ -78,7 +84,7 @@ def with_text(rows: Dataset, text: str, spec: Spec) -> Dataset:
     if missing:
         raise HFTransferError(
             f"{spec.key}: {len(missing)} of {len(values)} rows of '{display_name(spec)}' have no text in the column "
-            f"'{text}', first row {missing[0] + 1}; fill or remove them"
+            f"'{text}', first row {missing[0] + 1}; fill or remove them{_pandas(spec)}"
         )
     kept = [number for number, value in enumerate(values) if value.strip()]
     if not kept:
@@ -157,7 +163,7 @@ def _named_values(rows: Dataset, label: str, spec: Spec) -> list[str]:
     if missing:
         raise HFTransferError(
             f"{spec.key}: {len(missing)} of {len(values)} rows of '{display_name(spec)}' have no label in the column "
-            f"'{label}', first row {missing[0] + 1}; fill or remove them"
+            f"'{label}', first row {missing[0] + 1}; fill or remove them{_pandas(spec)}"
         )
     if isinstance(feature, ClassLabel):
         return [feature.names[value] for value in values]

@@ -97,11 +97,12 @@ def card_data(record: RunRecord, task: str) -> Any:
     tags = ["hftransfer", "transfer-learning"]
     tags += ["domain-adaptation"] if "adapt" in stages else []
     tags += [method for method in methods if isinstance(method, str) and re.fullmatch(r"[a-z0-9_-]+", method)]
+    base_model = starting_point(record)
     return ModelCardData(
         model_name=model_name(record),
         library_name="transformers",
         pipeline_tag=task,
-        base_model=base_model(record),
+        base_model=base_model if base_model and _is_hub_id(base_model) else None,
         datasets=list(dict.fromkeys(found for item in data if (found := words.hub_id(item["name"])))) or None,
         tags=tags,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
@@ -114,12 +115,16 @@ def model_name(record: RunRecord) -> str:
     return re.sub(r"[^\w.-]+", "-", words.public_name(record.name)).strip("-.") or "model"
 
 
-def base_model(record: RunRecord) -> str | None:
-    """The checkpoint the run started from: a Hub id as it is, a local folder by its own name."""
+def starting_point(record: RunRecord) -> str | None:
+    """The checkpoint the run started from, as it was given."""
     settings = [stage.evidence.get("settings") or {} for stage in record.stages]
     candidates = [record.recipe.get("model"), *(setting.get("model") for setting in settings)]
-    name = next((words.public_name(value) for value in candidates if isinstance(value, str) and value.strip()), None)
-    return re.sub(r"[^\w./-]+", "-", name) if name else None
+    return next((value.strip() for value in candidates if isinstance(value, str) and value.strip()), None)
+
+
+def _is_hub_id(name: str) -> bool:
+    """A folder's name, linked as `base_model`, would point at whatever the Hub has under that name."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name)) and not Path(name).is_dir()
 
 
 def eval_results(record: RunRecord, task: str) -> list[Any]:
@@ -219,7 +224,7 @@ def _body(record: RunRecord, task: str) -> str:
     text = environment.get_template("card.md.j2").render(
         name=model_name(record),
         description=record.run.get("description"),
-        base=base_model(record),
+        base=words.public_name(base) if (base := starting_point(record)) else None,
         stages=[_stage(stage) for stage in record.stages],
         data=[
             {**item, "name": words.public_name(item["name"]), "labels": len(item.get("labels") or {})}

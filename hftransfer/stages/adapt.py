@@ -81,6 +81,9 @@ def plan(**given: Any) -> dict[str, Any]:
     if given["prior_correction"] != "none" and not models.head_has_bias(given["model"]):
         raise HFTransferError(f"prior_correction: the head of {cls} has no bias to hold it; use none")
     if _reads_masked(given):
+        if models.tokenizer(given["model"]).mask_token is None:
+            key = "method" if given["method"] == "udalm" else "masked_lm_weight"
+            raise HFTransferError(f"{key}: masked LM hides words, and the model's tokenizer has no mask token")
         given_head = given["masked_lm_model"] is not None
         with renamed("model", "masked_lm_model" if given_head else "model"):
             models.check(given["masked_lm_model"] if given_head else given["model"], "masked_lm")

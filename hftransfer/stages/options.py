@@ -29,6 +29,7 @@ REFUSED = {
     "dataloader_persistent_workers": "each epoch draws its own masks, and such workers would keep the first ones",
     "auto_find_batch_size": "a run could not resume exactly",
     "enable_jit_checkpoint": "checkpoints are written while training already",
+    "parallelism_config": "a recipe cannot hold that object",
     "disable_tqdm": _STEERED,
     "report_to": _STEERED,
     "push_to_hub": "training never uploads",

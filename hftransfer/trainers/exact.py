@@ -5,6 +5,7 @@ batches of like length). The rest is two callbacks: checkpoints get a manifest, 
 """
 
 import contextlib
+import importlib.util
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from hftransfer import processes, runs
@@ -33,6 +34,7 @@ def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> 
         HFTransferError: when the fields contradict each other or the launcher.
     """
     given = dict(training)
+    _refuse_what_cannot_run(given)
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if "bf16" not in given and "fp16" not in given and precision == "no":
         given["bf16"] = has_bf16()
@@ -49,8 +51,10 @@ def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> 
     defaults = {"save_strategy": "epoch", "save_total_limit": 2, "logging_steps": 10, "dataloader_pin_memory": False}
     try:
         arguments = TrainingArguments(**{**defaults, **given, **house})
-    except (ValueError, TypeError) as error:
-        raise HFTransferError(f"training: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of any of the libraries that the fields are handed to
+        raise HFTransferError(_about(given, error)) from error
+    _check_optimizer(arguments)
+    _check_schedule(arguments)
     if precision not in ("no", "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no"):
         raise HFTransferError(
             f"training: the launcher asks for mixed_precision={precision}, the recipe for "
@@ -60,6 +64,60 @@ def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> 
         arguments.save_total_limit = 2  # Trainer deletes the old checkpoint before the new one is sealed
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device a process; several go through accelerate launch
     return arguments
+
+
+def _refuse_what_cannot_run(given: Mapping[str, Any]) -> None:
+    """What `Trainer` itself would find out with a traceback, after other stages have trained."""
+    for field in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if given.get(field, 1) < 1:
+            raise HFTransferError(f"training.{field}: expected a whole number above 0, found {given[field]}")
+    for field, package in (("deepspeed", "deepspeed"), ("use_liger_kernel", "liger_kernel")):
+        if given.get(field) and importlib.util.find_spec(package) is None:
+            raise HFTransferError(
+                f"training.{field}: needs the package {package}, which is not installed; type: pip install {package}"
+            )
+    if given.get("fsdp") and (processes.state().num_processes == 1 or not processes.has_accelerator()):
+        raise HFTransferError(
+            "training.fsdp: shards a model over several accelerators, one a process; launch with --multi_gpu "
+            "--num_processes N, or remove it"
+        )
+
+
+def _check_optimizer(arguments: TrainingArguments) -> None:
+    """Looks for the optimizer's package now, not when the stage's turn has come."""
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments)
+    except Exception as error:
+        reason = _first_line(error)
+        if "need to pass a" in reason:  # its package is there, and it wants the model, which only training has
+            return
+        options = f" with optim_args '{arguments.optim_args}'" if arguments.optim_args else ""
+        raise HFTransferError(f"training.optim: {arguments.optim.value}{options}: {reason}") from error
+
+
+def _check_schedule(arguments: TrainingArguments) -> None:
+    """Makes the learning rate's schedule once, on nothing: some need options of their own, and refuse others."""
+    anything = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
+    options = {"scheduler_specific_kwargs": arguments.lr_scheduler_kwargs}
+    try:
+        get_scheduler(arguments.lr_scheduler_type, anything, num_warmup_steps=1, num_training_steps=2, **options)
+    except Exception as error:
+        kind = arguments.lr_scheduler_type.value
+        raise HFTransferError(
+            f"training.lr_scheduler_type: {kind} with lr_scheduler_kwargs {arguments.lr_scheduler_kwargs}: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def _about(given: Mapping[str, Any], error: Exception) -> str:
+    """An error of `TrainingArguments` in one line, under the key whose name or value it tells."""
+    reason = _first_line(error)
+    told = [key for key, value in given.items() if key in reason or (isinstance(value, str) and value in reason)]
+    return f"training.{told[0]}: {reason}" if len(told) == 1 else f"training: {reason}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def has_bf16() -> bool:

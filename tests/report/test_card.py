@@ -119,8 +119,26 @@ def test_a_local_folder_is_told_by_its_name(run_folder: Path, tmp_path: Path) ->
     local.mkdir()
     (run_folder / "recipe.yaml").write_text(f"model: {local}\n", encoding="utf-8")
     text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
-    assert ModelCard(text).data.base_model == "my-checkpoint"
+    assert ModelCard(text).data.base_model is None  # on the Hub that name is another's
+    assert "from <code>my checkpoint</code>" in text
     assert str(tmp_path) not in text
+
+
+def test_only_a_hub_id_is_the_base_model(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bert").mkdir()
+    for name, expected in (
+        ("gpt2", "gpt2"),
+        ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("bert", None),
+        ("./gone", None),
+        ("a/b/c", None),
+        ("<BertModel in memory>", None),
+    ):
+        (run_folder / "recipe.yaml").write_text(f"model: {name}\n", encoding="utf-8")
+        text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+        assert ModelCard(text).data.base_model == expected
+    assert "from <code>&lt;BertModel in memory&gt;</code>" in text
 
 
 def test_the_same_record_gives_the_same_bytes(run_folder: Path, card_file: Path) -> None:
