@@ -115,6 +115,7 @@ def test_new_weights_are_told_in_one_line(tiny_bert, caplog):
 def test_a_head_of_another_size_is_made_new_and_told(tiny_bert, tmp_path, caplog):
     three = models.load(str(tiny_bert), "text_classification", num_labels=3)
     models.save(three, tmp_path / "three")
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="hftransfer"):
         two, new = models.load_reported(str(tmp_path / "three"), "text_classification", num_labels=2)
     assert new == ["classifier.bias", "classifier.weight"]
