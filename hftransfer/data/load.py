@@ -1,4 +1,6 @@
-"""Data as the stages want it: `train` and `test`, a column `text`, and a column `label` only where it may be seen.
+"""Data as the stages want it: `train` and `test`, a column of content, and `label` only where it may be seen.
+
+The content's column is `text`, `image` or `audio`, by the `kind` of data that a stage reads.
 
 The labels of a target domain are dropped when it is loaded, and what is divided, sampled or dropped there depends on
 the texts and the seed alone.
@@ -13,15 +15,16 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from hftransfer.data.divide import random_division, sample, stratified_division
 from hftransfer.data.read import quiet, read
 from hftransfer.data.rows import (
+    STORED,
+    content_and_label,
     encode_labels,
     find_columns,
     has_labels,
     label_names_of,
-    only_text,
-    text_and_label,
-    with_text,
+    only_content,
+    with_content,
 )
-from hftransfer.data.spec import DataSpec, Spec, display_name, parse
+from hftransfer.data.spec import CONTENT, DataSpec, Spec, display_name, parse
 from hftransfer.errors import HFTransferError
 
 STREAM_TEST_ROWS = 1000  # rows of a stream that are held out for testing, unless max_samples is smaller
@@ -37,8 +40,9 @@ def labelled(
     max_samples: int | None = None,
     label_names: Sequence[str] | None = None,
     test_size: float = 0.2,
+    kind: str = "text",
 ) -> DatasetDict:
-    """Loads texts with their labels.
+    """Loads texts, images or sounds with their labels.
 
     The data's own test split is used, or its validation split where the test split has no labels. A single split is
     divided by seed, every class in proportion.
@@ -49,20 +53,22 @@ def labelled(
         max_samples: at most this many rows to train on, drawn by seed; all are tested on.
         label_names: the classes of the source; the data's labels are matched to them by name.
         test_size: share of the rows to test on when the data has no split of its own for that.
+        kind: what the stage reads: text, image or sound.
 
     Returns:
-        `train` and `test`, each with exactly the columns text (str) and label (ClassLabel).
+        `train` and `test`, each with exactly the columns label (ClassLabel) and text (str), image or audio (both as
+        they are stored: bytes and path).
 
     Raises:
         HFTransferError: in one line, for anything that makes the data unusable.
     """
     parsed = _not_streamed(parse(spec, key))
-    splits = read(parsed)
+    splits = read(parsed, kind)
     with quiet():
-        train, test = _own_splits(splits, parsed, need_label=True)
-        text, label = find_columns(train.features, parsed, need_label=True)
+        train, test = _own_splits(splits, parsed, True, kind)
+        content, label = find_columns(train.features, parsed, need_label=True, kind=kind)
         assert label is not None
-        train = with_text(train, text, parsed)
+        train = with_content(train, content, parsed, kind)
         names = list(label_names) if label_names else label_names_of(train, label, parsed)
         known_from = "the source" if label_names else "its training split"
         labels = encode_labels(train, label, names, parsed, known_from)
@@ -73,10 +79,10 @@ def labelled(
             rows = stratified_division(labels, names, test_size, seed)
             train, test = train.select(rows[0]), train.select(rows[1])
         else:
-            test = with_text(test, text, parsed)
+            test = with_content(test, content, parsed, kind)
         parts = {"train": train, "test": test}
         parts["train"] = parts["train"].select(sample(len(parts["train"]), max_samples, seed))
-        return _with_labels(parts, text, label, names, parsed, known_from)
+        return _with_labels(parts, content, label, names, parsed, known_from, kind)
 
 
 def unlabelled(
@@ -86,21 +92,24 @@ def unlabelled(
     seed: int,
     max_samples: int | None = None,
     test_size: float = 0.2,
+    kind: str = "text",
 ) -> DatasetDict | IterableDatasetDict:
-    """Loads texts alone; a label column is dropped before anything is chosen.
+    """Loads texts, images or sounds alone; a label column is dropped before anything is chosen.
 
     Arguments are those of `labelled`. A single split is divided at random by seed.
 
     Returns:
-        `train` and `test`, each with exactly the column text (str). With `streaming: true` both are IterableDatasets:
-        rows go to `test` by a seeded hash of their number, `test` ends after `STREAM_TEST_ROWS` (or `max_samples`)
-        rows, `train` is shuffled among `STREAM_BUFFER` rows and blank texts are skipped.
+        `train` and `test`, each with exactly the column text (str), image or audio. With `streaming: true` both are
+        IterableDatasets: rows go to `test` by a seeded hash of their number, `test` ends after `STREAM_TEST_ROWS` (or
+        `max_samples`) rows, `train` is shuffled among `STREAM_BUFFER` rows and blank texts are skipped.
     """
     parsed = parse(spec, key)
     if parsed.streaming:
         with quiet():
-            return _streamed(parsed, seed, max_samples, test_size)
-    return target(parsed, key=key, seed=seed, label_names=(), max_samples=max_samples, test_size=test_size)[0]
+            return _streamed(parsed, seed, max_samples, test_size, kind)
+    return target(parsed, key=key, seed=seed, label_names=(), max_samples=max_samples, test_size=test_size, kind=kind)[
+        0
+    ]
 
 
 def target(
@@ -111,6 +120,7 @@ def target(
     label_names: Sequence[str],
     max_samples: int | None = None,
     test_size: float = 0.2,
+    kind: str = "text",
 ) -> tuple[DatasetDict, Callable[[], DatasetDict | None]]:
     """Loads a target domain: its texts to train on, and its labels behind a function that only evaluation calls.
 
@@ -121,35 +131,43 @@ def target(
         columns text and label (ClassLabel of `label_names`), or None when the data has no label column.
     """
     parsed = _not_streamed(parse(spec, key))
-    splits = read(parsed)
+    splits = read(parsed, kind)
     with quiet():
-        train, test = _own_splits(splits, parsed, need_label=False)
-        text, label = find_columns(train.features, parsed, need_label=False)
-        train = with_text(train, text, parsed)
+        train, test = _own_splits(splits, parsed, False, kind)
+        content, label = find_columns(train.features, parsed, need_label=False, kind=kind)
+        train = with_content(train, content, parsed, kind)
         if test is None:
             _check_divisible(train, test_size, parsed)
             rows = random_division(len(train), test_size, seed)
             train, test = train.select(rows[0]), train.select(rows[1])
         else:
-            test = with_text(test, text, parsed)
+            test = with_content(test, content, parsed, kind)
         parts = {"train": train, "test": test}
         parts["train"] = parts["train"].select(sample(len(parts["train"]), max_samples, seed))
-        texts = DatasetDict({name: only_text(part, text) for name, part in parts.items()})
+        texts = DatasetDict({name: only_content(part, content, kind) for name, part in parts.items()})
 
     def evaluation() -> DatasetDict | None:
         if label is None:
             return None
         with quiet():
-            return _with_labels(parts, text, label, label_names, parsed, "the source")
+            return _with_labels(parts, content, label, label_names, parsed, "the source", kind)
 
     return texts, evaluation
 
 
 def _with_labels(
-    parts: dict[str, Dataset], text: str, label: str, names: Sequence[str], spec: Spec, known_from: str
+    parts: dict[str, Dataset],
+    content: str,
+    label: str,
+    names: Sequence[str],
+    spec: Spec,
+    known_from: str,
+    kind: str,
 ) -> DatasetDict:
     labels = {name: encode_labels(part, label, names, spec, known_from) for name, part in parts.items()}
-    return DatasetDict({name: text_and_label(part, text, labels[name], names) for name, part in parts.items()})
+    return DatasetDict(
+        {name: content_and_label(part, content, labels[name], names, kind) for name, part in parts.items()}
+    )
 
 
 def _not_streamed(spec: Spec) -> Spec:
@@ -178,7 +196,7 @@ def _check_divisible(rows: Dataset, test_size: float, spec: Spec) -> None:
         raise HFTransferError(f"{spec.key}: '{display_name(spec)}' has one row; training and testing need two")
 
 
-def _own_splits(splits: dict[str, Any], spec: Spec, need_label: bool) -> tuple[Any, Any]:
+def _own_splits(splits: dict[str, Any], spec: Spec, need_label: bool, kind: str) -> tuple[Any, Any]:
     """The data's training split, and its own split for testing or None.
 
     Which one tests depends on labels only where labels may be read (`need_label`).
@@ -196,21 +214,21 @@ def _own_splits(splits: dict[str, Any], spec: Spec, need_label: bool) -> tuple[A
     candidates = [splits[name] for name in ("test", "validation") if name in splits]
     if not need_label:
         return train, next(iter(candidates), None)
-    _, label = find_columns(train.features, spec, need_label=True)
+    _, label = find_columns(train.features, spec, need_label=True, kind=kind)
     return train, next((part for part in candidates if len(part) and has_labels(part, label)), None)
 
 
-def _streamed(spec: Spec, seed: int, max_samples: int | None, test_size: float) -> IterableDatasetDict:
-    train, test = _own_splits(read(spec), spec, need_label=False)
+def _streamed(spec: Spec, seed: int, max_samples: int | None, test_size: float, kind: str) -> IterableDatasetDict:
+    train, test = _own_splits(read(spec, kind), spec, False, kind)
     if isinstance(train, Dataset):
         train, test = train.to_iterable_dataset(), test.to_iterable_dataset() if test is not None else None
     if train.features is None:
         train = train._resolve_features()
-    text, _ = find_columns(train.features, spec, need_label=False)
+    content, _ = find_columns(train.features, spec, need_label=False, kind=kind)
     if test is None:
         train, test = _stream_part(train, test_size, seed, False), _stream_part(train, test_size, seed, True)
-    train = _stream_text(train, text).shuffle(seed=seed, buffer_size=STREAM_BUFFER)
-    test = _stream_text(test, text).take(min(STREAM_TEST_ROWS, max_samples or STREAM_TEST_ROWS))
+    train = _stream_content(train, content, kind).shuffle(seed=seed, buffer_size=STREAM_BUFFER)
+    test = _stream_content(test, content, kind).take(min(STREAM_TEST_ROWS, max_samples or STREAM_TEST_ROWS))
     return IterableDatasetDict({"train": train.take(max_samples) if max_samples else train, "test": test})
 
 
@@ -224,7 +242,10 @@ def _stream_part(rows: IterableDataset, test_size: float, seed: int, testing: bo
     return rows.filter(wanted, with_indices=True, batched=True)
 
 
-def _stream_text(rows: IterableDataset, text: str) -> IterableDataset:
-    rows = rows.select_columns([text])
-    rows = rows if text == "text" else rows.rename_column(text, "text")
-    return rows.filter(lambda row: bool(row["text"] and row["text"].strip()))
+def _stream_content(rows: IterableDataset, content: str, kind: str) -> IterableDataset:
+    name = CONTENT[kind]
+    rows = rows.select_columns([content])
+    rows = rows if content == name else rows.rename_column(content, name)
+    if kind != "text":
+        return rows.cast_column(name, STORED[kind])
+    return rows.filter(lambda row: bool(row[name] and row[name].strip()))

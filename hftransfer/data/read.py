@@ -12,6 +12,7 @@ import huggingface_hub
 from datasets import Dataset, DatasetDict
 
 from hftransfer.data.demo import DEMOS, demo
+from hftransfer.data.sound_folder import sound_folder
 from hftransfer.data.spec import BUILDERS, Spec, demo_names, display_name
 from hftransfer.errors import HFTransferError, nearest
 
@@ -19,14 +20,14 @@ Splits = dict[str, Any]  # split -> Dataset, or IterableDataset when streaming
 BAR_FROM_BYTES = 100 << 20  # smaller files load before a progress bar could be read
 
 
-def read(spec: Spec) -> Splits:
-    """All splits of a spec as they are stored, with every column.
+def read(spec: Spec, kind: str = "text") -> Splits:
+    """All splits of a spec as they are stored, with every column; embedded data must be of this kind.
 
     Raises:
         HFTransferError: when a file is empty or cannot be parsed, or the Hub cannot be reached.
     """
     if spec.kind == "demo":
-        return {"train": _text_demo(spec)}
+        return {"train": _demo(spec, kind)}
     if spec.kind == "memory":
         return _splits(spec.data)
     with quiet(show_bars=_size(spec) >= BAR_FROM_BYTES):
@@ -68,11 +69,12 @@ def _size(spec: Spec) -> float:
     return sum(os.path.getsize(path) for part in spec.files.values() for path in part)
 
 
-def _text_demo(spec: Spec) -> Dataset:
+def _demo(spec: Spec, kind: str) -> Dataset:
     name = spec.path.removeprefix("demo/")
-    if DEMOS[name].kind != "text":
-        texts = " or ".join(f"demo/{name}" for name, entry in DEMOS.items() if entry.kind == "text")
-        raise HFTransferError(f"{spec.key}: demo/{name} holds images and this stage reads text; use {texts}")
+    if DEMOS[name].kind != kind:
+        fitting = " or ".join(f"demo/{name}" for name, entry in DEMOS.items() if entry.kind == kind)
+        holds = f"demo/{name} holds {DEMOS[name].kind}s and this stage reads {kind}"
+        raise HFTransferError(f"{spec.key}: {holds}; use {fitting or 'data of your own'}")
     return demo(name, spec.arguments.get("name"))
 
 
@@ -95,6 +97,8 @@ def _read_files(spec: Spec) -> Any:
         if os.path.getsize(path) == 0:
             raise HFTransferError(f"{spec.key}: the file '{path}' is empty")
     files = {split: list(paths) for split, paths in spec.files.items()}
+    if spec.builder == "audiofolder":
+        return DatasetDict({split: sound_folder(paths) for split, paths in files.items()})
     try:
         return datasets.load_dataset(spec.builder, data_files=files, **spec.arguments)
     except Exception as error:

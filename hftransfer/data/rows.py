@@ -1,47 +1,63 @@
-"""Which column is the text and which the label, and what makes them unusable."""
+"""Which column is the text, image or sound and which the label, and what makes them unusable."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Audio, ClassLabel, Dataset, Features, Image, Value
 
-from hftransfer.data.spec import Spec, display_name
+from hftransfer.data.spec import CONTENT, Spec, display_name
 from hftransfer.errors import HFTransferError, nearest
 
 logger = logging.getLogger("hftransfer")
-TEXT_NAMES = ("text", "sentence", "content", "review", "document", "body", "comment", "tweet", "passage")
+CONTENT_NAMES = {
+    "text": ("text", "sentence", "content", "review", "document", "body", "comment", "tweet", "passage"),
+    "image": ("image", "img", "picture", "photo"),
+    "sound": ("audio", "sound", "speech", "recording"),
+}
+STORED = {"text": Value("string"), "image": Image(decode=False), "sound": Audio(decode=False)}
 LABEL_NAMES = ("label", "labels", "target", "class", "category", "sentiment", "topic", "coarse_label")
 
 
-def find_columns(features: Features | Mapping[str, Any], spec: Spec, need_label: bool) -> tuple[str, str | None]:
-    """The names of the text column and of the label column (None when there is none and none is needed).
+def find_columns(
+    features: Features | Mapping[str, Any], spec: Spec, need_label: bool, kind: str = "text"
+) -> tuple[str, str | None]:
+    """The names of the content's column and of the label's (None when there is none and none is needed).
 
-    Given columns win; else known names in any case; else, for the text, the only column of strings. Only names and
-    types are looked at, never values.
+    Given columns win; else known names in any case; else, for the content, the only column of its type. Only names
+    and types are looked at, never values.
 
     Raises:
         HFTransferError: when a column is not there or cannot be told; says what was found and the line to write.
     """
-    for role, column in spec.columns.items():
+    role = CONTENT[kind]
+    for given, column in spec.columns.items():
         if column not in features:
             lacks = f"'{display_name(spec)}' has no column '{column}'{nearest(column, features)}"
-            raise HFTransferError(f"{spec.key}.columns.{role}: {lacks}")
-    label = spec.columns.get("label") or _named(LABEL_NAMES, features, spec.columns.get("text"))
-    text = spec.columns.get("text") or _named(TEXT_NAMES, features, label) or _only_string(features, label)
-    if text is None:
-        raise _unclear("text", features, spec)
+            raise HFTransferError(f"{spec.key}.columns.{given}: {lacks}")
+    label = spec.columns.get("label") or _named(LABEL_NAMES, features, spec.columns.get(role))
+    content = spec.columns.get(role) or _named(CONTENT_NAMES[kind], features, label)
+    content = content or _only_one(features, label, kind)
+    if content is None:
+        raise _unclear(role, features, spec)
     if label is None and need_label:
         raise _unclear("label", features, spec)
-    feature = features[text]
-    if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")):
-        kind = feature.dtype if isinstance(feature, Value) else type(feature).__name__
-        hint = _columns_line("text", features)
-        if kind == "null":
-            raise HFTransferError(f"{spec.key}: the column '{text}' has no values at all; {hint}")
-        raise HFTransferError(f"{spec.key}: the column '{text}' holds {kind}, not text; {hint}")
-    return text, label
+    if not _holds(features[content], kind):
+        feature = features[content]
+        found = feature.dtype if isinstance(feature, Value) else type(feature).__name__.lower()
+        hint = _columns_line(role, features)
+        if found == "null":
+            raise HFTransferError(f"{spec.key}: the column '{content}' has no values at all; {hint}")
+        raise HFTransferError(f"{spec.key}: the column '{content}' holds {found}, not {role}; {hint}")
+    return content, label
+
+
+def _holds(feature: Any, kind: str) -> bool:
+    """Whether a column's type is the kind's."""
+    if kind == "text":
+        return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
+    return isinstance(feature, type(STORED[kind]))
 
 
 def _pandas(spec: Spec) -> str:
@@ -55,13 +71,9 @@ def _named(known: Sequence[str], features: Mapping[str, Any], taken: str | None)
     return next((lowered[name] for name in known if name in lowered), None)
 
 
-def _only_string(features: Mapping[str, Any], label: str | None) -> str | None:
-    strings = [
-        name
-        for name, feature in features.items()
-        if name != label and isinstance(feature, Value) and feature.dtype.endswith(("string", "string_view"))
-    ]
-    return strings[0] if len(strings) == 1 else None
+def _only_one(features: Mapping[str, Any], label: str | None, kind: str) -> str | None:
+    fitting = [name for name, feature in features.items() if name != label and _holds(feature, kind)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _unclear(role: str, features: Mapping[str, Any], spec: Spec) -> HFTransferError:
@@ -73,26 +85,28 @@ def _columns_line(role: str, features: Mapping[str, Any]) -> str:
     return f"columns found: {', '.join(features)}; write columns: {{{role}: NAME}}"
 
 
-def with_text(rows: Dataset, text: str, spec: Spec) -> Dataset:
-    """The rows whose text says something. Blank ones are dropped and counted in the log.
+def with_content(rows: Dataset, content: str, spec: Spec, kind: str = "text") -> Dataset:
+    """The rows whose content says something. Blank texts are dropped and counted in the log.
 
     Raises:
-        HFTransferError: when a text is missing (null), or nothing is left.
+        HFTransferError: when a content is missing (null), or nothing is left.
     """
-    values = column(rows, text)
+    role = CONTENT[kind]
+    stored = rows if kind == "text" else rows.cast_column(content, STORED[kind])
+    values = column(stored, content)
     missing = [number for number, value in enumerate(values) if value is None]
     if missing:
         raise HFTransferError(
-            f"{spec.key}: {len(missing)} of {len(values)} rows of '{display_name(spec)}' have no text in the column "
-            f"'{text}', first row {missing[0] + 1}; fill or remove them{_pandas(spec)}"
+            f"{spec.key}: {len(missing)} of {len(values)} rows of '{display_name(spec)}' have no {role} in the column "
+            f"'{content}', first row {missing[0] + 1}; fill or remove them{_pandas(spec)}"
         )
-    kept = [number for number, value in enumerate(values) if value.strip()]
+    kept = [number for number, value in enumerate(values) if kind != "text" or value.strip()]
     if not kept:
-        raise HFTransferError(f"{spec.key}: '{display_name(spec)}' has no rows with text in the column '{text}'")
+        raise HFTransferError(f"{spec.key}: '{display_name(spec)}' has no rows with {role} in the column '{content}'")
     if len(kept) == len(values):
-        return rows
+        return stored
     logger.info("%s: dropped %d rows whose text is blank", spec.key, len(values) - len(kept))
-    return rows.select(kept)
+    return stored.select(kept)
 
 
 def column(rows: Dataset, name: str) -> list[Any]:
@@ -101,17 +115,21 @@ def column(rows: Dataset, name: str) -> list[Any]:
     return list(table[name].to_pylist())
 
 
-def only_text(rows: Dataset, text: str) -> Dataset:
-    """A dataset whose single column is `text`."""
-    kept = rows.with_format(None).select_columns([text])
-    kept = kept if text == "text" else kept.rename_column(text, "text")
-    return kept if kept.features["text"].dtype == "string" else kept.cast_column("text", Value("string"))
+def only_content(rows: Dataset, content: str, kind: str = "text") -> Dataset:
+    """A dataset whose single column is `text`, `image` or `audio`; images and sounds stay as they are stored."""
+    name = CONTENT[kind]
+    kept = rows.with_format(None).select_columns([content])
+    kept = kept if content == name else kept.rename_column(content, name)
+    return kept if kept.features[name] == STORED[kind] else kept.cast_column(name, STORED[kind])
 
 
-def text_and_label(rows: Dataset, text: str, labels: Sequence[int], names: Sequence[str]) -> Dataset:
-    """A dataset of the columns `text` and `label` (ClassLabel)."""
+def content_and_label(
+    rows: Dataset, content: str, labels: Sequence[int], names: Sequence[str], kind: str = "text"
+) -> Dataset:
+    """A dataset of the content's column and `label` (ClassLabel)."""
     feature = ClassLabel(names=list(names))
-    return only_text(rows, text).add_column("label", np.asarray(labels, dtype=np.int64), feature=feature)
+    kept = only_content(rows, content, kind)
+    return kept.add_column("label", np.asarray(labels, dtype=np.int64), feature=feature)
 
 
 def has_labels(rows: Dataset, label: str | None) -> bool:

@@ -22,7 +22,8 @@ from pydantic_core import CoreSchema, core_schema
 from hftransfer.data.demo import DEMOS
 from hftransfer.errors import HFTransferError, nearest
 
-ROLES = ("text", "label")
+CONTENT = {"text": "text", "image": "image", "sound": "audio"}  # kind of data -> its role and column
+ROLES = (*CONTENT.values(), "label")
 # suffix -> the builder of `datasets` that reads it and the options it needs
 SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {}),
@@ -31,7 +32,10 @@ SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
     ".txt": ("text", {}),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"), ("imagefolder", {})),
+    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".opus"), ("audiofolder", {})),
 }
+MEDIA = ("imagefolder", "audiofolder")
 BUILDERS = tuple(dict.fromkeys(builder for builder, _ in SUFFIXES.values()))
 REFUSED = {
     "token": "the token is read from the environment (HF_TOKEN) and is never written into a recipe",
@@ -93,7 +97,7 @@ class Spec:
         key: the YAML or command line key that errors name.
         kind: where the rows are: an embedded demo, local files, a `save_to_disk` folder, the Hub, or memory.
         path: what was given; for files `builder` and `files` (split -> paths) say what is read.
-        columns: role ("text", "label") -> column.
+        columns: role ("text", "image", "audio", "label") -> column.
         arguments: further arguments of `load_dataset`, under its own names.
         data: the dataset, when it is in memory.
     """
@@ -381,8 +385,12 @@ def _builder_of(files: Mapping[str, Sequence[str]], builder: str | None, key: st
     if builder is not None:
         return builder, {}
     formats = {}
-    for path in (path for part in files.values() for path in part):
+    paths = [path for part in files.values() for path in part]
+    media = any(SUFFIXES.get(Path(path).suffix.lower(), ("",))[0] in MEDIA for path in paths)
+    for path in paths:
         suffix = Path(path).suffix.lower()
+        if media and Path(path).stem == "metadata":
+            continue  # the labels beside a folder's images or sounds
         if suffix not in SUFFIXES:
             readable = ", ".join(SUFFIXES)
             raise HFTransferError(f"{key}: cannot read '{path}': the suffix is '{suffix}', not one of {readable}")

@@ -1,0 +1,106 @@
+"""What an objective is: how content becomes rows, rows become batches with something hidden, and what that costs."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+Kind = Literal["text", "image", "sound"]
+
+
+class Losses(NamedTuple):
+    """What a batch costs, row by row; their sums over all rows and processes give the mean that is trained on."""
+
+    sums: Tensor  # (rows,) each row's loss, summed over its units
+    counts: Tensor  # (rows,) its units: hidden tokens, predicted tokens, hidden patches
+
+
+class Objective(abc.ABC):
+    """One way of self-supervision. An instance serves one network in one run of `pretrain`.
+
+    Attributes:
+        name: its key in `OBJECTIVES`, as written in a recipe.
+        kind: what it reads; decides how data is loaded and which reader (tokenizer, image processor, feature
+            extractor) the network has.
+        job: a key of `models.AUTO_CLASSES`.
+        loss_name: as the report prints it: "masked-LM loss".
+        unit: what a count counts: "masked tokens".
+        citations: the papers, as the report prints them.
+        settings: the options of `pretrain` that it reads beside the common ones, with its own defaults. Any other is
+            refused by the stage.
+        training: `TrainingArguments` that its paper sets otherwise than the stage.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    job: ClassVar[str]
+    loss_name: ClassVar[str]
+    unit: ClassVar[str]
+    title: ClassVar[str]
+    citations: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[Mapping[str, Any]] = {}
+    training: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
+        """Takes a network that is on its device. `settings` are the class's own with the caller's over them."""
+        self.network, self.reader, self.options, self.seed = network, reader, dict(settings), seed
+
+    @classmethod
+    def check(cls, config: Any, reader: Any, settings: Mapping[str, Any]) -> None:
+        """Looks, before weights or data are read, for what cannot work (a row longer than the positions).
+
+        Raises:
+            HFTransferError: in one line, its key first.
+        """
+
+    @classmethod
+    def mend(cls, network: nn.Module, new: Sequence[str]) -> None:
+        """Puts right, in place, what transformers leaves unusable in weights that the checkpoint does not hold.
+
+        `new` names those weights; for a network from scratch, all of them.
+        """
+
+    @abc.abstractmethod
+    def rows(self, content: Any, *, key: str) -> Any:
+        """Content (a `datasets.Dataset` of one column: text, image or audio) as rows to train or measure on.
+
+        A row is a mapping; its key `row` is its number, which keys what is hidden in it. `key` names the data in
+        errors.
+        """
+
+    def lengths(self, rows: Any) -> Sequence[int] | None:
+        """The rows' lengths where they differ, so that batches hold rows of like length."""
+        return None
+
+    @abc.abstractmethod
+    def collator(self, *, fixed: bool) -> Any:
+        """Makes a batch (a dict of tensors) of rows. What it hides depends on (seed, epoch, row) only; with `fixed`
+        on (seed, row). It has `set_epoch`.
+        """
+
+    @abc.abstractmethod
+    def losses(self, runner: nn.Module, batch: dict[str, Tensor]) -> Losses:
+        """What a batch costs, differentiable. `runner` is the network or what wraps it; `batch` is on its device."""
+
+    @abc.abstractmethod
+    def count(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The units in a batch, a whole number, without running the network: the sum of `Losses.counts`."""
+
+    def measures(self, loss: float, rows: Any) -> dict[str, float]:
+        """Further readings of a mean loss on these rows, all the lower the better: perplexity, bits per byte."""
+        return {}
+
+    def show(self, rows: Any) -> Any:
+        """What the network makes of the first few of these rows now; called before and after training."""
+        return None
+
+    def picture(self, before: Any, after: Any) -> dict[str, Any]:
+        """What `show` gave before and after, as parts of the evidence: `samples`, or `pictures`."""
+        return {}
+
+    def save(self, folder: Any) -> None:
+        """Writes what the next stage loads, with its reader."""
+        from hftransfer import models
+
+        models.save(self.network, folder, self.reader)
