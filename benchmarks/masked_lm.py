@@ -35,9 +35,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments, set_seed
 
-from hftransfer import data, models
+from hftransfer import data, inference, models
+from hftransfer.objectives.masked_lm import MaskedLM
 from hftransfer.trainers.exact import has_bf16, training_arguments
-from hftransfer.trainers.masked_lm import MaskedLMTrainer, MaskedPositions, masked_nats
+from hftransfer.trainers.pretraining import PretrainingTrainer
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOMAINS = ({"path": "demo/api_docs", "name": "scipy"}, {"path": "demo/api_docs", "name": "torch"})
@@ -87,34 +88,32 @@ def stock(setting: Setting, model: Any, folder: Path, rows: Callable[[Setting], 
     return Trainer(model=model, args=arguments, train_dataset=rows(setting), data_collator=collator)
 
 
+class StockRows(MaskedLM):
+    """Our loss on the stock rows and collator."""
+
+    def lengths(self, rows: Any) -> None:
+        return None
+
+    def collator(self, *, fixed: bool) -> Any:
+        collator = DataCollatorForLanguageModeling(self.reader, mlm_probability=0.15)
+        collator.set_epoch = lambda epoch: None
+        return collator
+
+
 def stock_rows(setting: Setting, model: Any, folder: Path, early: bool) -> Trainer:
     """Ours on the stock rows and collator, in fp32: the projection at masked positions only."""
-    positions = MaskedPositions(model)
-    positions.early = positions.early and early
-    return MaskedLMTrainer(
-        positions=positions,
-        model=model,
-        args=training_arguments({**setting.fields, "bf16": False}, folder, 0),
-        train_dataset=blocks(setting),
-        data_collator=DataCollatorForLanguageModeling(setting.tokenizer, mlm_probability=0.15),
-        label="stock rows",
-    )
+    objective = StockRows(model, setting.tokenizer, StockRows.settings, seed=0)
+    objective.positions.early = objective.positions.early and early
+    arguments = training_arguments({**setting.fields, "bf16": False}, folder, 0)
+    return PretrainingTrainer(objective=objective, rows=blocks(setting), args=arguments, label="stock rows")
 
 
 def ours(setting: Setting, model: Any, folder: Path, pack: bool, **fields: Any) -> Trainer:
-    rows = data.encode_documents(setting.train, setting.tokenizer, max_length=setting.max_length, pack=pack)
-    masks = {"mask_rate": 0.15, "whole_word": False, "seed": 0}
-    collator = data.MaskedTextCollator(setting.tokenizer, fixed=False, **masks)
-    return MaskedLMTrainer(
-        positions=MaskedPositions(model),
-        model=model,
-        args=training_arguments({**setting.fields, **fields}, folder, 0),
-        train_dataset=rows,
-        data_collator=collator,
-        lengths=rows["length"],
-        epoch_aware=[collator],
-        label="ours",
-    )
+    settings = {**MaskedLM.settings, "max_length": setting.max_length, "pack": pack}
+    objective = MaskedLM(model, setting.tokenizer, settings, seed=0)
+    rows = objective.rows({"text": setting.train}, key="data")
+    arguments = training_arguments({**setting.fields, **fields}, folder, 0)
+    return PretrainingTrainer(objective=objective, rows=rows, args=arguments, label="ours")
 
 
 COMPARED: dict[str, Maker] = {
@@ -204,11 +203,10 @@ def _count_tokens(trainer: Trainer, pad: int) -> list[int]:
 
 def held_out_loss(model: Any, setting: Setting) -> float:
     """The same masks of the same held-out rows for every side, in fp32."""
-    rows = data.encode_documents(setting.test, setting.tokenizer, max_length=setting.max_length, pack=False)
-    rows = rows.shuffle(seed=0).select(range(min(HELD_OUT_ROWS, len(rows))))
-    collator = data.MaskedTextCollator(setting.tokenizer, mask_rate=0.15, whole_word=False, seed=0, fixed=True)
-    batches = (collator(list(rows.select(range(i, min(i + 32, len(rows)))))) for i in range(0, len(rows), 32))
-    found = masked_nats(MaskedPositions(model), batches)
+    settings = {**MaskedLM.settings, "max_length": setting.max_length}
+    objective = MaskedLM(model, setting.tokenizer, settings, seed=0)
+    rows = objective.rows({"text": setting.test}, key="data").shuffle(seed=0)
+    found = inference.costs(objective, rows.select(range(min(HELD_OUT_ROWS, len(rows)))))
     return float(found[:, 0].sum() / found[:, 1].sum())
 
 

@@ -15,7 +15,7 @@ from hftransfer.signatures import dataclass_fields, options, validate
 from hftransfer.stages import STAGES, verb
 from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, Seed
 
-DATA_OPTIONS = ("source", "target", "data")
+DATA_OPTIONS = ("source", "target", "data", "general")
 WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
 RUN_OPTIONS = {  # options of every verb that a recipe sets once for all its stages

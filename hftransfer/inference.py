@@ -10,6 +10,7 @@ from torch import nn
 from hftransfer import models, processes
 
 TOKENS_PER_BATCH = 8192
+ROWS_PER_BATCH = 32  # where all rows are alike: images, spectrograms
 
 
 class Predictions(NamedTuple):
@@ -38,6 +39,32 @@ def batches(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) ->
         batch.append(row)
     if batch:
         yield batch
+
+
+@torch.no_grad()
+def costs(objective: Any, rows: Any) -> np.ndarray:
+    """What each row costs an objective's network under its fixed masks, on every process alike.
+
+    Returns:
+        (rows, 2): each row's summed loss and number of units (hidden tokens, patches), in the rows' order.
+    """
+    state = processes.state()
+    network = objective.network.to(state.device).eval()
+    collator = objective.collator(fixed=True)
+    lengths = objective.lengths(rows)
+    order = list(batches(lengths) if lengths is not None else _chunks(len(rows), ROWS_PER_BATCH))
+    mine: list[tuple[int, list[float]]] = []
+    for batch in order[state.process_index :: state.num_processes]:
+        inputs = {name: value.to(state.device) for name, value in collator([rows[i] for i in batch]).items()}
+        found = objective.losses(network, inputs)
+        pairs = torch.stack([found.sums.double(), found.counts.double()], dim=1).cpu().tolist()
+        mine.extend(zip(batch, pairs, strict=True))
+    return np.array([pair for _, pair in sorted(processes.gather(mine))])
+
+
+def _chunks(rows: int, size: int) -> Iterator[list[int]]:
+    for start in range(0, rows, size):
+        yield list(range(start, min(start + size, rows)))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +24,24 @@ logger = logging.getLogger("hftransfer")
 AUTO_CLASSES = {
     "encoder": "AutoModel",
     "masked_lm": "AutoModelForMaskedLM",
+    "causal_lm": "AutoModelForCausalLM",
+    "mae": "ViTMAEForPreTraining",
+    "simmim": "AutoModelForMaskedImageModeling",
+    "next_pixel": "ImageGPTForCausalImageModeling",
+    "audio_mae": "ViTMAEForPreTraining",
+    "wav2vec2": "Wav2Vec2ForPreTraining",
     "text_classification": "AutoModelForSequenceClassification",
     "image_classification": "AutoModelForImageClassification",
+    "audio_classification": "AutoModelForAudioClassification",
 }
+TAKES = {  # the architectures whose weights a class without an Auto class can begin with
+    "ViTMAEForPreTraining": ("vit_mae", "vit"),
+    "ImageGPTForCausalImageModeling": ("imagegpt",),
+    "Wav2Vec2ForPreTraining": ("wav2vec2",),
+}
+READERS = {"text": "AutoTokenizer", "image": "AutoImageProcessor", "sound": "AutoFeatureExtractor"}
+PRETRAINING = "pretraining"  # folder beside an encoder: the whole network, with what was needed to pretrain it
+SCRATCH = "scratch/"  # before a model type of transformers: a new network of that type
 MASKED_LM_USERS = "pretrain, and adapt's method: udalm or masked_lm_weight,"  # keys to name where masks are missing
 
 
@@ -153,7 +168,7 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
         options = {"problem_type": "single_label_classification", **options}
     if isinstance(model, nn.Module):
         return _from_object(auto, model, options)
-    checkpoint = resolve(model)
+    checkpoint = with_its_head(resolve(model), auto)
     reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with quiet_transformers():
         try:
@@ -168,6 +183,13 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
     logger.info("model %s as %s: new weights: %s", checkpoint.name, type(loaded).__name__, layers or "none")
     _keep_what_the_head_dropped(loaded, checkpoint)
     return _ready(loaded), new
+
+
+def with_its_head(checkpoint: Checkpoint, auto: Any) -> Checkpoint:
+    """The whole network that pretraining left beside an encoder, where its class is the one that is wanted."""
+    whole = checkpoint.folder / PRETRAINING
+    named = runs.read_json(whole / "config.json").get("architectures") or []
+    return Checkpoint(whole, checkpoint.name, checkpoint.origin) if auto.__name__ in named else checkpoint
 
 
 def _resized(loaded: nn.Module, mismatched: Any, new_head: bool, checkpoint: Checkpoint) -> set[str]:
@@ -211,7 +233,7 @@ def _stored_names(folder: Path) -> list[str]:
 
 def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
     config = type(model.config).from_dict({**model.config.to_dict(), **options})
-    fresh = auto.from_config(config)
+    fresh = fresh_network(auto, config)
     base = getattr(model, "base_model", model)
     weights = {f"{fresh.base_model_prefix}.{name}": value for name, value in base.state_dict().items()}
     if type(model) is type(fresh):
@@ -220,6 +242,15 @@ def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[
     kept = {name: value for name, value in weights.items() if shapes.get(name) == value.shape}
     missing = fresh.load_state_dict(kept, strict=False).missing_keys
     return _ready(fresh), sorted(missing)
+
+
+def fresh_network(cls: Any, config: Any) -> nn.Module:
+    """A network of new weights; `cls` is a model class or an Auto class."""
+    if hasattr(cls, "_model_mapping"):
+        return cls.from_config(config)
+    if not isinstance(config, cls.config_class):  # a ViT's sizes for an MAE
+        config = cls.config_class.from_dict({k: v for k, v in config.to_dict().items() if k != "model_type"})
+    return cls(config)
 
 
 def _ready(model: nn.Module) -> nn.Module:
@@ -236,9 +267,16 @@ def reopen(folder: Path) -> nn.Module:
     import transformers
 
     config = runs.read_json(folder / "config.json")
-    cls = getattr(transformers, (config.get("architectures") or ["AutoModel"])[0])
+    named = (config.get("architectures") or ["AutoModel"])[0]
+    cls = getattr(transformers, named, None) or _own_class(named)
     with quiet_transformers():
         return cls.from_pretrained(folder, use_safetensors=True)
+
+
+def _own_class(name: str) -> Any:
+    import hftransfer.lstm
+
+    return getattr(hftransfer.lstm, name)
 
 
 def tokenizer(model: Any) -> Any:
@@ -265,6 +303,30 @@ def tokenizer(model: Any) -> Any:
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found
+
+
+def reader(model: Any, kind: str) -> Any:
+    """What turns content into a network's inputs: a tokenizer, an image processor or a feature extractor.
+
+    Raises:
+        HFTransferError: when the checkpoint has none.
+    """
+    import transformers
+
+    if kind == "text":
+        return tokenizer(model)
+    name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
+    checkpoint = resolve(name)
+    try:
+        with quiet_transformers():
+            backend = {"backend": "pil"} if kind == "image" else {}  # torchvision is no dependency
+            return getattr(transformers, READERS[kind]).from_pretrained(checkpoint.folder, **backend)
+    except (OSError, ValueError, ImportError) as error:
+        wanted = {"image": "an image processor", "sound": "a feature extractor"}[kind]
+        raise HFTransferError(
+            f"model: {checkpoint.name} has no preprocessor_config.json that gives {wanted} ({_brief(error)}); save "
+            "one into it with save_pretrained"
+        ) from error
 
 
 def classifies(model: Any, names: list[str]) -> bool:
@@ -299,30 +361,90 @@ def first_position(model: nn.Module) -> int:
     return 0
 
 
-def check(model: Any, job: str) -> str:
+def check(model: Any, job: str, **overrides: Any) -> str:
     """Makes sure, without reading weights, that a model can do a job. Returns the class's name.
 
     Raises:
         HFTransferError: when the architecture has no such class, or the checkpoint no tokenizer.
     """
+    found = class_for(job, config_of(model, overrides))
+    if job in ("masked_lm", "causal_lm", "text_classification") and not is_scratch(model):
+        read = None if isinstance(model, nn.Module) else tokenizer(model)
+        if job == "masked_lm" and read is not None and read.mask_token is None:
+            raise HFTransferError(
+                f"model: {resolve(model).name}: its tokenizer has no mask_token, which {MASKED_LM_USERS} need; "
+                "choose another checkpoint"
+            )
+    return str(found.__name__)
+
+
+def is_scratch(model: Any) -> bool:
+    """Whether a reference asks for a new network instead of a checkpoint: `scratch/gpt2`."""
+    return isinstance(model, str) and model.startswith(SCRATCH)
+
+
+def config_of(model: Any, overrides: Mapping[str, Any] | None = None) -> Any:
+    """The config of a checkpoint, a model object or a new network, with fields of it set otherwise.
+
+    Raises:
+        HFTransferError: when there is no such architecture, field or value.
+    """
+    if isinstance(model, nn.Module):
+        config = type(model.config).from_dict(model.config.to_dict())
+    else:
+        config = _new_config(model.removeprefix(SCRATCH)) if is_scratch(model) else _config(resolve(model))
+    known = config.to_dict()
+    for name in overrides or {}:
+        if name not in known and not hasattr(config, name):
+            raise HFTransferError(f"config.{name}: {type(config).__name__} has no such field{nearest(name, known)}")
+    if not overrides:
+        return config
+    try:
+        return type(config).from_dict({**known, **overrides})
+    except Exception as error:  # of the dataclass's own checks
+        raise HFTransferError(f"config: {type(config).__name__} refuses it ({_brief(error)})") from error
+
+
+def _new_config(model_type: str) -> Any:
+    import transformers
+    from transformers import CONFIG_MAPPING
+
+    import hftransfer.lstm  # noqa: F401  (registers its architecture)
+
+    if model_type not in CONFIG_MAPPING:
+        raise HFTransferError(
+            f"model: transformers has no model type '{model_type}'{nearest(model_type, CONFIG_MAPPING.keys())}"
+        )
+    return transformers.AutoConfig.for_model(model_type)
+
+
+def class_for(job: str, config: Any) -> Any:
+    """The model class that does a job for an architecture.
+
+    Raises:
+        HFTransferError: when there is none.
+    """
     import transformers
 
-    config = model.config if isinstance(model, nn.Module) else _config(resolve(model))
     auto = getattr(transformers, AUTO_CLASSES[job])
+    if not hasattr(auto, "_model_mapping"):
+        if config.model_type in TAKES[auto.__name__]:
+            return auto
+        takes = " or ".join(TAKES[auto.__name__])
+        raise HFTransferError(f"model: {auto.__name__} is made from {takes} weights, not from {config.model_type}")
     if type(config) not in auto._model_mapping:
         wanted = f", which {MASKED_LM_USERS} need" if job == "masked_lm" else ""
         raise HFTransferError(
             f"model: {config.model_type} has no {AUTO_CLASSES[job]} class{wanted}; choose another checkpoint"
         )
-    if job in ("masked_lm", "text_classification") and not isinstance(model, nn.Module):
-        read = tokenizer(model)
-        if job == "masked_lm" and read.mask_token is None:
-            raise HFTransferError(
-                f"model: {resolve(model).name}: its tokenizer has no mask_token, which {MASKED_LM_USERS} need; "
-                "choose another checkpoint"
-            )
     found = auto._model_mapping[type(config)]
-    return str((found[0] if isinstance(found, tuple) else found).__name__)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def skeleton(config: Any, job: str) -> nn.Module:
+    """The network of a job without memory for its weights, to look at its parts."""
+    with torch.device("meta"):
+        return fresh_network(class_for(job, config), config)
 
 
 def head_has_bias(model: Any) -> bool:
@@ -362,6 +484,8 @@ def _brief(error: Exception) -> str:
 
 def identity(model: Any) -> str:
     """A hash of a model's weights: the same for the same weights wherever they lie."""
+    if is_scratch(model):
+        return str(model)  # its sizes are the stage's `config`, its weights come of the seed
     if isinstance(model, nn.Module):
         import hashlib
 

@@ -13,7 +13,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -56,7 +56,7 @@ class FieldsOf:
 
     module: str
     name: str
-    refused: Mapping[str, str]
+    refused: Mapping[str, str] = field(hash=False)
 
     @property
     def type_name(self) -> str:
@@ -141,6 +141,7 @@ def source_of(module: str) -> Path:
 
 def _evaluate(annotation: ast.expr, parsed: ast.Module, module: str) -> Any:
     known = {"Any": Any, "Literal": Literal, "dict": dict, "list": list, "tuple": tuple}
+    known |= {"Optional": typing.Optional, "Union": typing.Union}
     known |= {"str": str, "int": int, "float": float, "bool": bool, "None": None}
     for node in ast.walk(annotation):
         if isinstance(node, ast.Name) and node.id not in known:

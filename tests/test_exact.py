@@ -20,6 +20,13 @@ from hftransfer.trainers.exact import EpochSampler, EpochSetter, SoundCheckpoint
 
 QUICK = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
 STEADY = {**QUICK, "save_strategy": "steps", "save_steps": 3}
+PRETRAININGS = {
+    "pretrain": {},
+    # what a row becomes depends on when it is drawn
+    "pretrain_scheduled": {"mask_rate": [0.6, 0.1], "max_length": [8, 16]},
+    "pretrain_lora": {"lora": {"r": 2, "target_modules": ["query", "dense"]}},
+    "pretrain_decayed": {"layer_decay": 0.5, "freeze": "embeddings"},
+}
 
 
 class Stopped(Exception):
@@ -49,8 +56,9 @@ def stage(name, tiny_bert, reviews, folder):
     common = {"training": STEADY, "max_length": 16, "seed": 5, "output_dir": str(folder)}
     if name == "finetune":
         return hftransfer.finetune(str(tiny_bert), reviews("source"), **common)
-    if name == "pretrain":
-        return hftransfer.pretrain(str(tiny_bert), [reviews("source"), reviews("target")], head_steps=5, **common)
+    if name.startswith("pretrain"):
+        data = [reviews("source"), reviews("target")]
+        return hftransfer.pretrain(str(tiny_bert), data, head_steps=5, **{**common, **PRETRAININGS[name]})
     return hftransfer.adapt(str(tiny_bert), reviews("source"), reviews("target", 60), method=name, **common)
 
 
@@ -64,11 +72,11 @@ def test_weighted_rows_come_as_often_as_they_should():
     assert counts.sum() == 20_000 and counts[0] / counts.sum() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["finetune", "pretrain", "mcc", "cdan", "udalm"])
+@pytest.mark.parametrize("name", ["finetune", *PRETRAININGS, "mcc", "cdan", "udalm"])
 def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
     whole = stage(name, tiny_bert, reviews, tmp_path / "whole")
     train = Trainer.train
-    last = {"finetune": "fine-tune", "pretrain": "pretrain"}.get(name, f"adapt ({name})")
+    last = {"finetune": "fine-tune", **dict.fromkeys(PRETRAININGS, "pretrain")}.get(name, f"adapt ({name})")
     stops = [("", 4), (last, 5), (last, 13)]  # in the first phase; in the last one, and there in a later epoch
     for label, step in stops:
 

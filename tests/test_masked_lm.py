@@ -17,7 +17,8 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 import hftransfer
 from hftransfer import data, models
 from hftransfer.errors import HFTransferError
-from hftransfer.trainers.masked_lm import MaskedPositions, check_packing, masked_nats
+from hftransfer.objectives.masked_lm import MaskedLM
+from hftransfer.objectives.masked_positions import MaskedPositions, check_packing
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -148,15 +149,16 @@ def test_a_last_block_that_mixes_positions_after_attention_is_run_whole():
 def test_each_rows_cost_is_what_the_whole_projection_says():
     model = build("Bert").eval()
     batches = [batch(0), batch(1)]
-    given = [{**inputs, "labels": labels} for inputs, labels in batches]
-    found = masked_nats(MaskedPositions(model), given)
+    objective = MaskedLM(model, None, MaskedLM.settings, seed=0)
+    parts = [objective.losses(model, {**inputs, "labels": labels}) for inputs, labels in batches]
+    sums, counts = torch.cat([part.sums for part in parts]).detach(), torch.cat([part.counts for part in parts])
     with torch.no_grad():
         dense = [
             cross_entropy(model(**inputs).logits.transpose(1, 2), labels, reduction="none").sum(1)
             for inputs, labels in batches
         ]
-    torch.testing.assert_close(found[:, 0], torch.cat(dense))
-    assert found[:, 1].tolist() == [int((row != -100).sum()) for _, labels in batches for row in labels]
+    torch.testing.assert_close(sums, torch.cat(dense))
+    assert counts.tolist() == [int((row != -100).sum()) for _, labels in batches for row in labels]
 
 
 @pytest.mark.parametrize("name", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra", "Albert"])
@@ -192,13 +194,14 @@ def test_a_packed_documents_loss_does_not_depend_on_its_neighbours(name, word_to
     first = models.first_position(model)
     masks = {"mask_rate": 0.5, "whole_word": False, "seed": 1, "fixed": True, "first_position": first}
     packed = data.MaskedTextCollator(word_tokenizer, **masks)([rows[0]])
-    summed = masked_nats(MaskedPositions(model), [packed])[0, 0]
+    objective = MaskedLM(model, None, {**MaskedLM.settings, "pack": True}, seed=0)
+    summed = objective.losses(model, packed).sums[0]
     segments, alone = np.array(rows[0]["segment_ids"]), []
     for segment in range(3):
         places = torch.from_numpy(np.flatnonzero(segments == segment))
         ids, labels = packed["input_ids"][:, places], packed["labels"][:, places]
         alone.append({"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)})
-    torch.testing.assert_close(summed, masked_nats(MaskedPositions(model), alone)[:, 0].sum())
+    torch.testing.assert_close(summed, sum(objective.losses(model, part).sums.sum() for part in alone))
 
 
 FROZEN = {"max_steps": 1, "learning_rate": 0.0, "per_device_train_batch_size": 8, "bf16": False}

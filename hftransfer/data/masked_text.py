@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.masking import mask_tokens
+from hftransfer.functional.schedules import scheduled
 
 DOCUMENTS_AT_ONCE = 1000
 MULTIPLE = 8  # padded lengths that matrix hardware likes
@@ -221,7 +222,7 @@ class MaskedTextCollator:
 
     Args:
         tokenizer: has a mask and a padding token.
-        mask_rate: share of tokens to hide, between 0 and 1.
+        mask_rate: share of tokens to hide, between 0 and 1; or [start, end], read at a row's `progress`.
         whole_word: hide all pieces of a word together.
         seed: not negative.
         fixed: ignore the epoch, for evaluation.
@@ -233,7 +234,7 @@ class MaskedTextCollator:
         self,
         tokenizer: Any,
         *,
-        mask_rate: float,
+        mask_rate: float | Sequence[float],
         whole_word: bool,
         seed: int,
         fixed: bool,
@@ -245,7 +246,7 @@ class MaskedTextCollator:
                     f"model: the tokenizer has no {name}, which pretrain, and adapt's method: udalm or "
                     "masked_lm_weight, need; choose another checkpoint"
                 )
-        if not 0 < mask_rate < 1:
+        if not all(0 < rate < 1 for rate in ([mask_rate] if isinstance(mask_rate, int | float) else mask_rate)):
             raise HFTransferError(f"mask_rate: expected a share between 0 and 1, found {mask_rate}")
         self.mask_id, self.pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
         self.vocab_size = len(tokenizer)
@@ -291,7 +292,7 @@ class MaskedTextCollator:
             np.asarray(row["input_ids"], dtype=np.int64)[None],
             ~np.asarray(row["special_tokens_mask"], dtype=bool)[None],
             np.asarray(row["word_ids"], dtype=np.int64)[None] if self.whole_word else None,
-            rate=self.mask_rate,
+            rate=scheduled(self.mask_rate, row.get("progress", 1.0)),
             mask_id=self.mask_id,
             vocab_size=self.vocab_size,
             rng=np.random.default_rng((*stream, int(row["row"]))),

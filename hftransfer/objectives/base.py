@@ -1,10 +1,15 @@
 """What an objective is: how content becomes rows, rows become batches with something hidden, and what that costs."""
 
+# ruff: noqa: B027  (few objectives need a check or a mending)
+
 import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
+
+from hftransfer.errors import HFTransferError
+from hftransfer.functional.schedules import scheduled
 
 Kind = Literal["text", "image", "sound"]
 
@@ -14,6 +19,15 @@ class Losses(NamedTuple):
 
     sums: Tensor  # (rows,) each row's loss, summed over its units
     counts: Tensor  # (rows,) its units: hidden tokens, predicted tokens, hidden patches
+
+
+def rate_at(rate: float | Sequence[float], rows: Sequence[Mapping[str, Any]]) -> float:
+    """The mask rate of a batch whose rows must hide alike: that of their mean `progress` (0 to 1).
+
+    Rows without progress, those that are measured, take the end of a schedule.
+    """
+    progress = [float(row.get("progress", 1.0)) for row in rows]
+    return scheduled(rate, sum(progress) / len(progress))
 
 
 class Objective(abc.ABC):
@@ -55,6 +69,15 @@ class Objective(abc.ABC):
         """
 
     @classmethod
+    def new_reader(cls, config: Any, content: Any) -> Any:
+        """A reader for a new network of these sizes, learnt from the training content where it must be.
+
+        Raises:
+            HFTransferError: when this objective only continues checkpoints.
+        """
+        raise HFTransferError(f"model: {cls.name} needs a checkpoint; it cannot begin with a new network")
+
+    @classmethod
     def mend(cls, network: nn.Module, new: Sequence[str]) -> None:
         """Puts right, in place, what transformers leaves unusable in weights that the checkpoint does not hold.
 
@@ -72,6 +95,15 @@ class Objective(abc.ABC):
     def lengths(self, rows: Any) -> Sequence[int] | None:
         """The rows' lengths where they differ, so that batches hold rows of like length."""
         return None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether what a row becomes changes with the share of the training that is done."""
+        return any(isinstance(value, list | tuple) for value in self.options.values())
+
+    def at(self, row: Mapping[str, Any], progress: float) -> Mapping[str, Any]:
+        """A row as it is drawn at this share of the training; only asked for where options are scheduled."""
+        return {**row, "progress": progress}
 
     @abc.abstractmethod
     def collator(self, *, fixed: bool) -> Any:

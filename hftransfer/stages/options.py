@@ -75,8 +75,23 @@ Training = Annotated[
     FieldsOf("transformers.training_args", "TrainingArguments", REFUSED),
     Field(description="TrainingArguments under their own names"),
 ]
+LoraFields = Annotated[
+    dict[str, Any],
+    FieldsOf(
+        "peft.tuners.lora.config",
+        "LoraConfig",
+        {"task_type": "the objective decides it", "inference_mode": "this is training"},
+    ),
+]
 OutputDir = Annotated[str, BeforeValidator(_path_as_text), Field(description="folder of the finished stage")]
 Seed = Annotated[int, Field(ge=0, description="decides splits, masks, order and new weights")]
+ConfigFields = Annotated[
+    dict[str, Any], Field(description="fields of the model's config set otherwise, under their own names")
+]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[_Share | Annotated[list[_Share], Field(min_length=2, max_length=2)], Field()]
+_Tokens = Annotated[int, Field(ge=4)]
+Schedule = Annotated[_Tokens | Annotated[list[_Tokens], Field(min_length=2, max_length=2)], Field()]
 MaxTrainSamples = Annotated[int | None, Field(gt=0, description="take a random part of each training set")]
 MaxLength = Annotated[int, Field(ge=4, description="longest row, in tokens")]
 

@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 from hftransfer import models
 from hftransfer.functional import ADAPTATION, adaptation_formula, inputs_of
 from hftransfer.functional.label_shift import balanced_sampling
+from hftransfer.objectives.masked_positions import MaskedPositions
 from hftransfer.trainers.exact import ExactTrainer
-from hftransfer.trainers.masked_lm import MaskedPositions
 
 UNKNOWN = -1  # a target row without a pseudo-label yet
 MAX_JOINT_WIDTH = 4096  # CDAN's own threshold for a random map instead of the full outer product

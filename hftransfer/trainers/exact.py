@@ -234,7 +234,9 @@ class ExactTrainer(Trainer):
                 if newest is not None:
                     logger.info("%s: resuming from %s", self.label, newest.name)
                 self.train(resume_from_checkpoint=str(newest) if newest else None)
-        if self.state.global_step < self.state.max_steps:
+        # without the automatic precision of training, so that before and after are measured alike
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        if self.state.global_step < self.state.max_steps and not self.stopped_early():
             raise HFTransferError(
                 f"{self.label}: stopped at step {self.state.global_step} of {self.state.max_steps}; the same command "
                 "goes on from there"
@@ -244,11 +246,16 @@ class ExactTrainer(Trainer):
     def _ended_at(self, checkpoint: Path) -> bool:
         """Loads a training's last checkpoint. Trainer itself would go on for one more step when it ends mid-epoch."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if state.global_step < state.max_steps:
+        self.state, before = state, self.state
+        if state.global_step < state.max_steps and not self.stopped_early():
+            self.state = before
             return False
         self._load_from_checkpoint(str(checkpoint))
-        self.state = state
         return True
+
+    def stopped_early(self) -> bool:
+        """Whether the training, as far as its state tells, has ended before its last step because that was wanted."""
+        return False
 
 
 def checkpoints(folder: Path) -> list[Path]:

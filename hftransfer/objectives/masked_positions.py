@@ -1,19 +1,16 @@
-"""Masked-language modelling that computes the vocabulary projection at masked positions only.
+"""The vocabulary projection at masked positions only, and whether packed documents stay apart.
 
-`MaskedLMTrainer` overrides one method, `compute_loss`: same loss and gradients as the stock model (which projects
-every token and throws 85 % of it away), at about half the cost for a small encoder.
+Same loss and gradients as the stock model, which projects every token and throws 85 % of it away, at about half the
+cost for a small encoder.
 """
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from hftransfer.errors import HFTransferError
-from hftransfer.trainers.exact import ExactTrainer
 
 logger = logging.getLogger("hftransfer")
 _LEAKS = "pretrain: pack: {} does not keep packed documents apart; set pack: false"
@@ -93,51 +90,6 @@ def _after_last_attention(encoder: nn.Module) -> nn.Module | None:
     """In BERT's relatives: what adds the last attention's result to the residual, both its arguments per position."""
     found = [module for name, module in encoder.named_modules() if name.endswith("attention.output")]
     return found[-1] if found else None
-
-
-class MaskedLMTrainer(ExactTrainer):
-    """Continues (or starts) masked-LM training; batches come from `data.masked_text.MaskedTextCollator`."""
-
-    def __init__(self, *, positions: MaskedPositions, **rest: Any) -> None:
-        super().__init__(**rest)
-        self.positions = positions
-        self.model_accepts_loss_kwargs = True  # the loss is a sum over the global number of masked tokens
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        where = labels != -100
-        logits = self.positions.logits(model, inputs, where)
-        total = cross_entropy(logits.float(), labels[where], reduction="sum")
-        count = where.sum() if num_items_in_batch is None else num_items_in_batch
-        # the count is over all processes, whose gradients are averaged
-        loss = total / count.clamp(min=1) * self.accelerator.num_processes
-        return (loss, logits) if return_outputs else loss
-
-
-@torch.no_grad()
-def masked_nats(positions: MaskedPositions, batches: Iterable[dict[str, Tensor]]) -> Tensor:
-    """What each row's masked tokens cost, on one process.
-
-    Returns:
-        (rows, 2): summed nats and number of masked tokens of each row, in the batches' order, on the CPU.
-    """
-    model = positions.model
-    device = next(model.parameters()).device
-    model.eval()
-    found = []
-    for batch in batches:
-        inputs = {name: value.to(device) for name, value in batch.items()}
-        labels = inputs.pop("labels")
-        where = labels != -100
-        logits = positions.logits(model, inputs, where)
-        nats = cross_entropy(logits.float(), labels[where], reduction="none")
-        rows = where.nonzero()[:, 0]
-        sums = torch.zeros(len(labels), device=device).index_add_(0, rows, nats)
-        found.append(torch.stack([sums, where.sum(1).float()], dim=1).cpu())
-    return torch.cat(found) if found else torch.zeros(0, 2)
 
 
 @torch.no_grad()

@@ -1,0 +1,238 @@
+"""What `pretrain` does: content and network, held-out losses, a head, the training, the record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
+from transformers import set_seed
+
+from hftransfer import data, models, objectives, processes, scratch, tuning, vocabulary
+from hftransfer.errors import HFTransferError, nearest
+from hftransfer.objectives.base import Objective
+from hftransfer.runs import StageFolder
+from hftransfer.stages import pretraining_record as record
+from hftransfer.trainers.exact import estimated_steps, training_arguments
+from hftransfer.trainers.pretraining import PretrainingTrainer
+
+TRAINING = {
+    "learning_rate": 5e-5,
+    "num_train_epochs": 1.0,
+    "per_device_train_batch_size": 32,
+    "warmup_steps": 0.1,
+    "weight_decay": 0.01,
+}
+HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01}
+OWN_OPTIONS = ("mask_rate", "whole_word", "pack", "augment", "max_length")  # each objective has some of them
+HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
+WATCHED_ROWS = 128
+EVALUATIONS = 8  # of the watched rows, in a training
+
+
+class Corpus(NamedTuple):
+    """What is read: each data set divided, and the general one."""
+
+    parts: list[Any]  # DatasetDicts of train and test
+    general: Any | None
+
+    def content(self, split: str) -> Dataset:
+        return concatenate_datasets([part[split] for part in self.parts])
+
+
+class HeldOut(NamedTuple):
+    """Rows that are never trained on. Those that are watched choose when to stop, so others are measured then."""
+
+    measured: Any
+    watched: Any
+    general: Any | None
+
+
+def plan(given: dict[str, Any]) -> dict[str, Any]:
+    """Checks everything that can be checked without weights, and counts rows and steps."""
+    cls, _, name = prepared(given)
+    corpus = read(cls, given)
+    rows = sum(len(part["train"]) for part in corpus.parts)
+    held_out = sum(len(part["test"]) for part in corpus.parts)
+    steps = estimated_steps(training_of(cls, given), rows)
+    head = 0 if starts_anew(given) else given["head_steps"]
+    return {"class": name, "rows": {"documents": rows, "held out": held_out}, "steps": head + steps}
+
+
+def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any], str]:
+    """The objective's class, its settings, and the model class's name.
+
+    Raises:
+        HFTransferError: when model, objective and options do not go together.
+    """
+    cls = objectives.find(given["objective"])
+    name = models.check(given["model"], cls.job, **given["config"])
+    settings = settings_of(cls, given)
+    config = models.config_of(given["model"], given["config"])
+    _check_tuning(given, config, cls)
+    reader = None if models.is_scratch(given["model"]) else models.reader(given["model"], cls.kind)
+    cls.check(config, reader, settings)
+    return cls, settings, name
+
+
+def settings_of(cls: type[Objective], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The objective's own options with the caller's over them.
+
+    Raises:
+        HFTransferError: for one that it does not have.
+    """
+    settings = dict(cls.settings)
+    for name in OWN_OPTIONS:
+        if given[name] is None:
+            continue
+        if name not in settings:
+            raise HFTransferError(f"{name}: the objective {cls.name} has no such option; remove it")
+        settings[name] = given[name]
+    return settings
+
+
+def training_of(cls: type[Objective], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`TrainingArguments`' fields: the stage's, the objective's over them, the caller's over both."""
+    return {**TRAINING, **cls.training, **given["training"]}
+
+
+def _check_tuning(given: Mapping[str, Any], config: Any, cls: type[Objective]) -> None:
+    if isinstance(given["freeze"], str) and given["freeze"] != "embeddings":
+        raise HFTransferError(
+            f"freeze: expected embeddings or a number of blocks, found '{given['freeze']}'"
+            f"{nearest(given['freeze'], ['embeddings'])}"
+        )
+    for option in ("freeze", "layer_decay"):
+        if given[option] is not None and given["lora"] is not None:
+            raise HFTransferError(f"{option}: with lora only the adapters train; remove one of the two")
+    if given["freeze"] is not None:
+        tuning.lowest(models.skeleton(config, cls.job), given["freeze"])
+    if given["replay"] and given["general"] is None:
+        raise HFTransferError("replay: takes rows from general, which is not given; add general: DATA")
+    if given["extend_vocabulary"] and cls.kind != "text":
+        raise HFTransferError(f"extend_vocabulary: {cls.name} reads no text; remove it")
+    if given["extend_vocabulary"] and (models.is_scratch(given["model"]) or given["freeze"] is not None):
+        raise HFTransferError("extend_vocabulary: new words need a tokenizer to add to and embeddings that train")
+
+
+def read(cls: type[Objective], given: Mapping[str, Any]) -> Corpus:
+    """Loads and divides the data sets."""
+    specs = given["data"] if isinstance(given["data"], list) else [given["data"]]
+    common = {"seed": given["seed"], "max_samples": given["max_train_samples"], "kind": cls.kind}
+    parts = [
+        _drawn(data.unlabelled(spec, key=f"data[{i}]", **common), f"data[{i}]", given) for i, spec in enumerate(specs)
+    ]
+    if given["general"] is None:
+        return Corpus(parts, None)
+    return Corpus(parts, _drawn(data.unlabelled(given["general"], key="general", **common), "general", given))
+
+
+def _drawn(part: Any, key: str, given: Mapping[str, Any]) -> Any:
+    """A stream's first documents, so that no more of it is downloaded than is trained on."""
+    if not isinstance(part["train"], IterableDataset):
+        return part
+    if given["max_train_samples"] is None:
+        raise HFTransferError(f"{key}: a stream has no end; say how many documents with max_train_samples")
+    return DatasetDict({split: Dataset.from_list(list(rows)) for split, rows in part.items()})
+
+
+def run(folder: StageFolder, given: dict[str, Any]) -> None:
+    """Trains and records; everything that can be wrong is found before the folder is begun."""
+    cls, settings, _ = prepared(given)
+    corpus = read(cls, given)
+    set_seed(given["seed"])
+    network, reader, new = begin(cls, given, corpus)
+    extended = vocabulary.extend(network, reader, corpus.content("train")["text"], given["extend_vocabulary"])
+    network.to(processes.state().device)  # "before" is measured where training will run
+    objective = cls(network, reader, settings, seed=given["seed"])
+    rows = objective.rows(_replayed(corpus, given), key="data")
+    held_out = _held_out(objective, corpus, given)
+    path = folder.begin()
+    found = record.Found(objective, given, training_of(cls, given), corpus, rows, held_out, extended)
+    fitted = bool(new) and not starts_anew(given) and given["head_steps"] > 0
+    if fitted:
+        head = {**found.training, **HEAD_TRAINING, "max_steps": given["head_steps"]}
+        found.curves["new head, encoder frozen"] = _train(found, head, path / "checkpoints" / "head", head=True)
+    found.measure("before")
+    found.curves[cls.loss_name] = _train(found, found.training, path / "checkpoints" / "whole", head=False)
+    found.measure("after")
+    objective.save(path)
+    record.finish(
+        folder, found, start="new network" if starts_anew(given) else "fitted head" if fitted else "own head"
+    )
+
+
+def starts_anew(given: Mapping[str, Any]) -> bool:
+    return given["from_scratch"] or models.is_scratch(given["model"])
+
+
+def begin(cls: type[Objective], given: Mapping[str, Any], corpus: Corpus) -> tuple[Any, Any, list[str]]:
+    """The network, its reader, and the names of its weights that no checkpoint gave."""
+    if not starts_anew(given):
+        network, new = models.load_reported(given["model"], cls.job, **given["config"])
+        cls.mend(network, new)
+        return network, models.reader(given["model"], cls.kind), new
+    config = models.config_of(given["model"], given["config"])
+    if models.is_scratch(given["model"]):
+        reader = cls.new_reader(config, corpus.content("train"))
+        config = scratch.fit_config(config, reader) if cls.kind == "text" else config
+    else:
+        reader = models.reader(given["model"], cls.kind)
+    network = models.fresh_network(models.class_for(cls.job, config), config)
+    new = [name for name, _ in network.named_parameters()]
+    cls.mend(network, new)
+    return network, reader, new
+
+
+def _replayed(corpus: Corpus, given: Mapping[str, Any]) -> Dataset:
+    """The content to train on, with so many general rows that they are the share `replay` of it."""
+    own = corpus.content("train")
+    if not given["replay"]:
+        return own
+    general = corpus.general["train"]  # type: ignore[index]
+    wanted = round(len(own) * given["replay"] / (1 - given["replay"]))
+    drawn = np.random.default_rng((given["seed"], len(own))).permutation(len(general))
+    return concatenate_datasets([own, general.select(np.resize(drawn, wanted))])
+
+
+def _held_out(objective: Objective, corpus: Corpus, given: Mapping[str, Any]) -> HeldOut:
+    rows = objective.rows(corpus.content("test"), key="data")
+    order = np.random.default_rng(given["seed"]).permutation(len(rows))
+    apart = min(WATCHED_ROWS, len(rows) // 4) if given["early_stopping_patience"] else 0
+    measured = chosen(rows, np.sort(order[apart:][:HELD_OUT_ROWS]))
+    watched = chosen(rows, np.sort(order[: apart or WATCHED_ROWS]))
+    if corpus.general is None:
+        return HeldOut(measured, watched, None)
+    general = objective.rows(corpus.general["test"], key="general")
+    order = np.random.default_rng(given["seed"]).permutation(len(general))
+    return HeldOut(measured, watched, chosen(general, np.sort(order[:HELD_OUT_ROWS])))
+
+
+def chosen(rows: Any, places: np.ndarray) -> Any:
+    """Some of an objective's rows, which may be a `datasets.Dataset` or any sequence with `select`."""
+    return rows.select(places.tolist())
+
+
+def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, head: bool) -> list[dict[str, float]]:
+    given, network = found.given, found.objective.network
+    still = [network.base_model] if head else []
+    if not head and given["freeze"] is not None:
+        still = tuning.lowest(network, given["freeze"])
+    total = estimated_steps(training, len(found.rows))
+    watching = {} if head else {"eval_strategy": "steps", "eval_steps": max(1, -(-total // EVALUATIONS))}
+    with tuning.frozen(*still), tuning.adapters(network, None if head else given["lora"]):
+        trainer = PretrainingTrainer(
+            objective=found.objective,
+            rows=found.rows,
+            watch=None if head else found.watch,
+            patience=None if head else given["early_stopping_patience"],
+            layer_decay=None if head else given["layer_decay"],
+            args=training_arguments({**watching, **training}, folder, given["seed"]),
+            eval_dataset=found.held_out.watched,
+            label="fit new head" if head else "pretrain",
+        )
+        history = trainer.train_or_resume()
+        if not head:
+            found.watched = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+            found.trainable = tuning.trainable(network.parameters())
+        return history
