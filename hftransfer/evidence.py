@@ -42,6 +42,7 @@ class Curve(TypedDict):
     x: str  # "step"
     y: str  # "loss"
     points: list[list[float]]  # [[x, y], ...]
+    spread: NotRequired[list[float]]  # of each point's y, drawn as a band to both sides
 
 
 class Comparison(TypedDict):
@@ -101,6 +102,13 @@ class Samples(TypedDict):
     rows: list[list[Any]]  # as many cells as columns
 
 
+class Picture(TypedDict):
+    """A picture that the stage wrote into its folder."""
+
+    file: str
+    caption: str
+
+
 class Evidence(TypedDict):
     """One stage's whole record."""
 
@@ -122,4 +130,4 @@ class Evidence(TypedDict):
     embedding: NotRequired[Embedding]
     samples: NotRequired[Samples]
     log: NotRequired[list[str]]
-    figures: NotRequired[list[str]]  # pictures in the stage folder, by file name
+    pictures: NotRequired[list[Picture]]

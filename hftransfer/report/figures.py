@@ -128,7 +128,10 @@ def _curve_groups(curves: Sequence[Curve]) -> list[list[Curve]]:
     for curve in curves:
         points = [list(point) for point in curve["points"] if all(_is_finite(value) for value in point)]
         if points:
-            thinned: Curve = {**curve, "points": thin(points)}
+            whole = len(points) == len(curve["points"]) <= MAX_POINTS
+            thinned: Curve = {**curve, "points": points if whole else thin(points)}
+            if not whole:
+                thinned.pop("spread", None)
             groups.setdefault((curve["x"], curve["y"]), []).append(thinned)
     return list(groups.values())
 
@@ -136,6 +139,9 @@ def _curve_groups(curves: Sequence[Curve]) -> list[list[Curve]]:
 def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     for color, curve in zip(_colors(len(curves)), curves, strict=True):
         x, y = zip(*curve["points"], strict=True)
+        if spread := curve.get("spread"):
+            low, high = ([v + sign * s for v, s in zip(y, spread, strict=True)] for sign in (-1, 1))
+            axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
         axes.plot(x, y, color=color, linewidth=1.8, marker="o" if len(x) < 20 else None, markersize=3.5)
     axes.set_xlabel(words.short(curves[0]["x"]))
     axes.set_ylabel(words.short(curves[0]["y"]))

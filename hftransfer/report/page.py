@@ -1,5 +1,6 @@
 """One page that says what was done and whether transfer helped: report.html."""
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,7 @@ from hftransfer.report.record import (
 )
 
 MAIN_SETTINGS = 10  # shown at once; the rest is folded away
-_OUTCOME_WORDS = {
-    "helped": "Transfer helped",
-    "hurt": "Transfer hurt",
-    "no measurable difference": "No measurable difference",
-}
+LONGEST_HEADING = 60
 _OUTCOME_CLASSES = {"helped": "helped", "hurt": "hurt"}
 
 
@@ -66,6 +63,7 @@ def page_context(record: RunRecord) -> dict[str, Any]:
         "confusions": _with_figures((stage, _confusion_figures(i, stage)) for i, stage in stages),
         "classes": [_classes(stage) for _, stage in stages if stage.evidence.get("per_class")],
         "embeddings": [_embedding(i, stage) for i, stage in stages if _projections(stage)],
+        "pictures_of_stages": _with_figures((stage, _stage_pictures(stage)) for _, stage in stages),
         "samples": [stage.evidence["samples"] for _, stage in stages if _has_samples(stage)],
         "times": _times(record),
         "environment": _environment(record.environment),
@@ -97,7 +95,7 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
     verdict = evidence.get("verdict")
     return {
         "title": evidence["title"],
-        "outcome": _OUTCOME_WORDS.get(verdict["outcome"], verdict["outcome"]) if verdict else None,
+        "outcome": _heading(verdict) if verdict else None,
         "outcome_class": _OUTCOME_CLASSES.get(verdict["outcome"], "level") if verdict else None,
         "text": _verdict_text(verdict) if verdict else None,
         "before": before,
@@ -117,11 +115,18 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
     }
 
 
+def _heading(verdict: Verdict) -> str:
+    """What the verdict's sentence says before its colon: `Transfer helped`, `Pretraining hurt`."""
+    start, colon, _ = verdict["text"].partition(": ")
+    if verdict["outcome"] == "no measurable difference":
+        return "No measurable difference"
+    return start if colon and len(start) < LONGEST_HEADING else verdict["outcome"].capitalize()
+
+
 def _verdict_text(verdict: Verdict) -> str:
-    """The verdict's sentence without the outcome, which stands above it."""
+    """The verdict's sentence without the outcome, where that stands above it."""
     start, colon, rest = verdict["text"].partition(": ")
-    said = _OUTCOME_WORDS.get(verdict["outcome"], verdict["outcome"])
-    return _first_upper(rest) if colon and start.casefold() == said.casefold() else verdict["text"]
+    return _first_upper(rest) if colon and start == _heading(verdict) else verdict["text"]
 
 
 def _plan(stage: StageRecord) -> dict[str, Any]:
@@ -230,6 +235,18 @@ def _embedding(i: int, stage: StageRecord) -> dict[str, Any]:
         "legend": list(zip(labels, figures.label_colors(labels), strict=False)),
         "domain_colors": figures.PALETTE[:2],
     }
+
+
+def _stage_pictures(stage: StageRecord) -> list[dict[str, Any]]:
+    """The pictures in the stage folder, written into the page."""
+    found = []
+    for picture in stage.evidence.get("pictures") or []:
+        file = stage.folder / Path(picture["file"]).name
+        if file.suffix == ".png" and file.is_file():
+            data = base64.b64encode(file.read_bytes()).decode()
+            image = f'<img class="stored" alt="" src="data:image/png;base64,{data}">'
+            found.append({"svg": Markup(image), "caption": picture["caption"]})
+    return found
 
 
 def _has_samples(stage: StageRecord) -> bool:
