@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from hftransfer.recipe import run
     from hftransfer.runs import Result
     from hftransfer.stages.adapt import adapt
+    from hftransfer.stages.compare import compare
     from hftransfer.stages.evaluate import evaluate
     from hftransfer.stages.finetune import finetune
     from hftransfer.stages.pretrain import pretrain
 
 __version__ = "0.1.0"
-__all__ = ["HFTransferError", "Result", "adapt", "evaluate", "finetune", "pretrain", "run"]
+__all__ = ["HFTransferError", "Result", "adapt", "compare", "evaluate", "finetune", "pretrain", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hftransfer import models, processes
+from hftransfer.data import text
 
 TOKENS_PER_BATCH = 8192
 ROWS_PER_BATCH = 32  # where all rows are alike: images, spectrograms
@@ -73,17 +74,44 @@ def predict(model: nn.Module, tokenizer: Any, rows: Sequence[Any]) -> Prediction
 
     The model is moved to this process's device and left in evaluation mode.
     """
+    lengths = [len(row["input_ids"]) for row in rows]
+    found = _over(rows, lengths, lambda batch: text.padded(tokenizer, batch), model, models.classify)
+    return Predictions(np.stack([logits for _, logits in found]), np.stack([features for features, _ in found]))
+
+
+@torch.no_grad()
+def classes(model: nn.Module, inputs: Any) -> np.ndarray:
+    """(rows,) the class of each of `inputs.Inputs`, on every process alike."""
+
+    def classified(network: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        return (network(**batch).logits.argmax(-1),)
+
+    found = _over(inputs.rows, inputs.lengths, inputs.batch, model, classified)
+    return np.stack([one for (one,) in found])
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, inputs: Any) -> np.ndarray:
+    """(rows, width) the mean of the states of each of `inputs.Inputs`; padding does not count."""
+
+    def pooled(network: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        states = network(**batch).last_hidden_state  # (batch, length, width)
+        mask = batch.get("attention_mask")
+        fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
+        return (models.pool(states, mask if fitting else None, "mean"),)
+
+    found = _over(inputs.rows, inputs.lengths, inputs.batch, encoder, pooled)
+    return np.stack([one for (one,) in found])
+
+
+def _over(rows: Any, lengths: Sequence[int] | None, make: Any, model: nn.Module, run: Any) -> list[tuple[Any, ...]]:
+    """What `run(model, batch)` gives for each row, in the rows' order, on every process alike."""
     state = processes.state()
-    device = state.device
-    model.to(device).eval()
-    ids = [row["input_ids"] for row in rows]
-    mine: list[tuple[int, np.ndarray, np.ndarray]] = []
-    for number, batch in enumerate(batches([len(i) for i in ids])):
-        if number % state.num_processes != state.process_index:
-            continue
-        inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_attention_mask=True, return_tensors="pt")
-        features, logits = models.classify(model, {name: value.to(device) for name, value in inputs.items()})
-        found = zip(batch, logits.float().cpu().numpy(), features.float().cpu().numpy(), strict=True)
-        mine.extend(found)
-    everything = sorted(processes.gather(mine), key=lambda item: item[0])
-    return Predictions(np.stack([item[1] for item in everything]), np.stack([item[2] for item in everything]))
+    model.to(state.device).eval()
+    order = list(batches(lengths) if lengths is not None else _chunks(len(rows), ROWS_PER_BATCH))
+    mine: list[tuple[int, tuple[Any, ...]]] = []
+    for batch in order[state.process_index :: state.num_processes]:
+        made = {name: value.to(state.device) for name, value in make([rows[i] for i in batch]).items()}
+        outputs = [value.float().cpu().numpy() for value in run(model, made)]
+        mine.extend(zip(batch, zip(*outputs, strict=True), strict=True))
+    return [values for _, values in sorted(processes.gather(mine), key=lambda item: item[0])]

@@ -329,6 +329,12 @@ def reader(model: Any, kind: str) -> Any:
         ) from error
 
 
+def hears(model: Any) -> bool:
+    """Whether what makes a checkpoint's inputs takes sounds: it has a sampling rate."""
+    name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
+    return bool(name) and "sampling_rate" in runs.read_json(resolve(name).folder / "preprocessor_config.json")
+
+
 def classifies(model: Any, names: list[str]) -> bool:
     """Whether a checkpoint already is a classifier of exactly these labels, in this order."""
     if isinstance(model, nn.Module):

@@ -1,10 +1,12 @@
 """Labelled texts as rows that a classifier reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch import Tensor
 
 from hftransfer.data.read import quiet
 
@@ -18,6 +20,21 @@ def tokenize(dataset: Dataset, tokenizer: Any, max_length: int) -> Dataset:
     small = len(dataset) < 100_000
     with quiet(show_bars=not small):
         return dataset.map(encode, batched=True, remove_columns=["text"], keep_in_memory=small)
+
+
+def padded(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Tokenised rows as tensors, padded to the longest of them."""
+    kept = [{"input_ids": row["input_ids"]} for row in rows]
+    return dict(tokenizer.pad(kept, padding=True, return_attention_mask=True, return_tensors="pt"))
+
+
+def collator(tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+    """Makes a classifier's training batch of tokenised rows."""
+
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        return {**padded(tokenizer, rows), "labels": torch.tensor([row["label"] for row in rows])}
+
+    return collate
 
 
 def lengths(rows: Dataset) -> list[int]:

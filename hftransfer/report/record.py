@@ -12,7 +12,15 @@ import yaml
 from hftransfer.errors import HFTransferError
 from hftransfer.evidence import DataCard, Evidence
 
-NOT_A_CHECKPOINT = {"evaluate", "rank", "audit", "embed", "cluster", "push"}  # verbs that leave the model as it was
+NOT_A_CHECKPOINT = {
+    "evaluate",
+    "compare",
+    "rank",
+    "audit",
+    "embed",
+    "cluster",
+    "push",
+}  # verbs that leave the model as it was
 
 
 class RecallChange(NamedTuple):

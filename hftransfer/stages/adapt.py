@@ -254,9 +254,10 @@ def _source_only(
     history = train_classifier(
         network,
         rows["source"],
-        tokenizer,
+        text.collator(tokenizer),
         training=merged(TRAINING, given["training"]),
-        balanced=given["balanced"],
+        lengths=text.lengths(rows["source"]),
+        balanced=text.labels(rows["source"]) if given["balanced"] else None,
         seed=given["seed"],
         folder=path / "checkpoints" / "source_only",
         label="source-only",

@@ -77,9 +77,10 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     curve = train_classifier(
         network,
         rows["train"],
-        tokenizer,
+        text.collator(tokenizer),
         training=merged(TRAINING, given["training"]),
-        balanced=given["balanced"],
+        lengths=text.lengths(rows["train"]),
+        balanced=text.labels(rows["train"]) if given["balanced"] else None,
         seed=given["seed"],
         folder=path / "checkpoints",
         label="fine-tune",

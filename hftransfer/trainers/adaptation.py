@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import TrainerCallback
 
 from hftransfer import models
+from hftransfer.data.text import padded
 from hftransfer.functional import ADAPTATION, adaptation_formula, inputs_of
 from hftransfer.functional.label_shift import balanced_sampling
 from hftransfer.objectives.masked_positions import MaskedPositions
@@ -265,12 +266,6 @@ class AdaptationCollator:
         if self.masking is not None:
             batch["masked"] = dict(self.masking([pair["masked"] for pair in pairs]))
         return batch
-
-
-def padded(tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Tokenised rows as tensors, padded to the longest of them."""
-    kept = [{"input_ids": row["input_ids"]} for row in rows]
-    return dict(tokenizer.pad(kept, padding=True, return_attention_mask=True, return_tensors="pt"))
 
 
 class AdaptationTrainer(ExactTrainer):

@@ -1,0 +1,97 @@
+"""Labelled content as what a classifier reads: texts, images and sounds behind one face."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from hftransfer import models
+from hftransfer.data import images, sounds, spectrograms, text
+
+Kind = Literal["text", "image", "sound"]
+JOBS = {"text": "text_classification", "image": "image_classification", "sound": "audio_classification"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows with their labels, and how a batch is made of them."""
+
+    rows: Any  # has a length and gives a row for a number
+    labels: np.ndarray  # (rows,)
+    batch: Callable[[Sequence[Any]], dict[str, Tensor]]
+    lengths: Sequence[int] | None = None  # where rows differ
+
+    def select(self, places: Sequence[int]) -> "Inputs":
+        """Some of the rows."""
+        lengths = None if self.lengths is None else [self.lengths[place] for place in places]
+        return Inputs([self.rows[place] for place in places], self.labels[list(places)], self.batch, lengths)
+
+
+def kind_of(config: Any) -> Kind:
+    """What an architecture reads. A ViT of one channel may read spectrograms: its reader tells."""
+    if hasattr(config, "image_size") or config.model_type == "imagegpt":
+        return "image"
+    return "sound" if hasattr(config, "num_conv_pos_embeddings") else "text"
+
+
+def reads(model: Any) -> Kind:
+    """What a checkpoint reads."""
+    kind = kind_of(models.config_of(model))
+    return "sound" if kind == "image" and models.hears(model) else kind
+
+
+def job(model: Any) -> str:
+    """The key of `models.AUTO_CLASSES` that classifies what a checkpoint reads; a ViT sees spectrograms as images."""
+    return JOBS["image" if kind_of(models.config_of(model)) == "image" else reads(model)]
+
+
+def labelled_inputs(content: Dataset, model: Any, *, key: str, max_length: int) -> Inputs:
+    """Rows of a labelled data set (columns text, image or audio, and label) for a checkpoint's classifier.
+
+    Raises:
+        HFTransferError: when too many images or sounds cannot be read.
+    """
+    config, kind = models.config_of(model), reads(model)
+    labels = np.asarray(content["label"])
+    if kind == "text":
+        reader = models.reader(model, "text")
+        rows = text.tokenize(content, reader, max_length)
+        return Inputs(rows, labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
+    if kind == "image":
+        reader = models.reader(model, "image")
+        found = images.readable(content, key=key, channels=getattr(config, "num_channels", 3))
+        return Inputs(found, labels[found.numbers], image_batch(reader, config))
+    reader = models.reader(model, "sound")
+    heard = sounds.readable(content, key=key, sampling_rate=reader.sampling_rate)
+    labels = labels[list(heard.numbers)]
+    if hasattr(reader, "num_mel_bins"):
+        pictures = spectrograms.SpectrogramBatch(reader)
+        rows = spectrograms.spectrograms(heard, reader)
+        return Inputs(rows, labels, lambda batch: {"pixel_values": pictures(batch, None)})
+    lengths = [len(waveform) for waveform in heard.waveforms]
+    return Inputs(heard, labels, lambda batch: sounds.padded(reader, batch), lengths)
+
+
+def image_batch(reader: Any, config: Any) -> Callable[[Sequence[Any]], dict[str, Tensor]]:
+    """How an image classifier's batch is made: pixel values, or for ImageGPT the numbers of colours."""
+    if config.model_type == "imagegpt":
+        from hftransfer.data import palette
+
+        return palette.classifier_batch(reader, config)
+    size = config.image_size
+    pixels = images.PixelBatch(reader, size=size, channels=config.num_channels, augment=False)
+    return lambda batch: {"pixel_values": pixels(batch, None)}
+
+
+def with_labels(inputs: Inputs) -> tuple[list[dict[str, Any]], Callable[[Sequence[Any]], dict[str, Tensor]]]:
+    """Rows and a collator for training: each row knows its label."""
+    rows = [{**row, "label": int(label)} for row, label in zip(inputs.rows, inputs.labels, strict=True)]
+
+    def collate(batch: Sequence[Any]) -> dict[str, Tensor]:
+        return {**inputs.batch(batch), "labels": torch.tensor([row["label"] for row in batch])}
+
+    return rows, collate
