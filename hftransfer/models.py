@@ -77,6 +77,10 @@ def resolve(reference: str | Path) -> Checkpoint:
     Raises:
         HFTransferError: when it is nowhere, or what is there has no safetensors weights or no config.
     """
+    if is_scratch(reference):
+        raise HFTransferError(
+            f"model: {reference} has no weights yet; pretrain makes a new network, other stages need a checkpoint"
+        )
     name = os.path.expanduser(reference)
     if Path(name).is_dir():
         return _checked(Checkpoint(Path(name), Path(name).resolve().name, "folder"))

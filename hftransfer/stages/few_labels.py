@@ -33,11 +33,6 @@ class Side(NamedTuple):
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
     """Checks what can be checked without weights, and counts rows and steps."""
-    for name in ("model", "against"):
-        if models.is_scratch(given[name]):
-            raise HFTransferError(
-                f"{name}: compare needs a checkpoint; leave against out to compare with a new network"
-            )
     kind, parts = inputs.reads(given["model"]), _parts(given)
     steps = 0
     if "finetune" in given["ways"]:
