@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import platform
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,18 +40,13 @@ def describe(dataset: Dataset, *, name: str, role: str, lengths: Sequence[int] |
     if isinstance(feature, ClassLabel):
         counts = np.bincount(np.asarray(dataset.with_format("numpy")["label"][:]), minlength=feature.num_classes)
         labels = {label: int(count) for label, count in zip(feature.names, counts, strict=True)}
+    card = {"role": role, "name": name, "rows": len(dataset), "labels": labels}
+    if lengths is None and "text" not in dataset.column_names:
+        return card
     words = lengths is None
     measured = [len(text.split()) for text in dataset["text"]] if lengths is None else [int(n) for n in lengths]
     histogram = {"unit": "words" if words else "tokens", **_histogram(measured)}
-    median = statistics.median(measured) if measured else 0
-    return {
-        "role": role,
-        "name": name,
-        "rows": len(dataset),
-        "labels": labels,
-        "lengths": histogram,
-        "median_length": int(median),
-    }
+    return {**card, "lengths": histogram, "median_length": int(statistics.median(measured) if measured else 0)}
 
 
 def _histogram(lengths: Sequence[int]) -> dict[str, Any]:
@@ -85,13 +81,24 @@ def _content(spec: Spec) -> Iterable[bytes]:
     elif spec.kind == "demo":
         name = spec.path.removeprefix("demo/")
         yield name.encode()
-        yield Path(demo_module.__file__).read_bytes()
+        for file in sorted(Path(demo_module.__file__).parent.glob("demo*.py")):
+            yield file.read_bytes()
         for package in demo_module.DEMOS[name].packages:
-            yield f"{package} {importlib.metadata.version(package)}".encode()
+            yield f"{package} {_version(package)}".encode()
     elif spec.kind == "memory":
         yield from _rows(spec.data)
     else:
         yield from _files(spec)
+
+
+def _version(package: str) -> str:
+    """A missing package is told when the data are built."""
+    if package == "python":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
 
 
 def _files(spec: Spec) -> Iterable[bytes]:

@@ -132,13 +132,38 @@ def _images(pixels: "np.ndarray", labels: list[int]) -> "Dataset":
     return Dataset.from_dict({"image": images, "label": [int(label) for label in labels]}, features=features)
 
 
+def varied_digits(config: str | None) -> "Dataset":
+    """As many drawn digits as the config says, 32 x 32, more varied: see `demo_digits`."""
+    from hftransfer.data.demo_digits import rendered
+
+    return rendered(config)
+
+
+def docs(config: str | None) -> "Dataset":
+    """A package's own documentation, a document each: see `demo_docs`."""
+    from hftransfer.data.demo_docs import docs as read
+
+    return read(config)
+
+
+def spoken_digits(config: str | None) -> Any:
+    """The words zero to nine, synthesised: see `demo_speech`. `voices` tests on voices that training never hears."""
+    from datasets import DatasetDict
+
+    from hftransfer.data.demo_speech import spoken_digits as speak
+
+    if config == "voices":
+        return DatasetDict({"train": speak("train_voices"), "test": speak("test_voices")})
+    return speak(config)
+
+
 @dataclass(frozen=True)
 class Demo:
     """One line of the table: what it is, how it is made, and the packages whose version decides its content."""
 
     description: str
-    kind: Literal["text", "image"]
-    build: Callable[[Any], "Dataset"]
+    kind: Literal["text", "image", "sound"]
+    build: Callable[[Any], Any]  # a Dataset, or a DatasetDict of train and test
     packages: tuple[str, ...]
     configs: tuple[str, ...] = ()
 
@@ -155,10 +180,31 @@ DEMOS = {
     "rendered_digits": Demo(
         "digits drawn with matplotlib's fonts, 8 x 8", "image", rendered_digits, ("matplotlib", "numpy", "pillow")
     ),
+    "varied_digits": Demo(
+        "digits drawn in many ways, 32 x 32; the config is how many",
+        "image",
+        varied_digits,
+        ("matplotlib", "numpy", "pillow"),
+        ("6000", "2000", "20000"),
+    ),
+    "docs": Demo(
+        "a package's documentation, without labels",
+        "text",
+        docs,
+        ("python", "scipy", "torch", "scikit-learn"),
+        ("python", "scipy", "torch", "sklearn"),
+    ),
+    "spoken_digits": Demo(
+        "zero to nine, synthesised by espeak-ng; other voices are held out",
+        "sound",
+        spoken_digits,
+        ("espeakng-loader",),
+        ("voices", "train_voices", "test_voices"),
+    ),
 }
 
 
-def demo(name: str, config: str | None = None) -> "Dataset":
+def demo(name: str, config: str | None = None) -> Any:
     """Builds embedded data.
 
     Args:

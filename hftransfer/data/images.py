@@ -32,17 +32,20 @@ _AT_ONCE = 256  # images that are checked together
 
 
 class ImageRow(TypedDict):
-    """One image and its number among the readable ones, which keys what is done to it."""
+    """One image and its place in the data, which keys what is done to it."""
 
     pixels: Pixels
     row: int
 
 
 class ImageRows:
-    """Readable images, each decoded to (height, width, channels) uint8; sizes may differ from row to row."""
+    """Readable images, each decoded to (height, width, channels) uint8; sizes may differ from row to row.
 
-    def __init__(self, files: Dataset, decoded: list[Pixels] | None, channels: int) -> None:
-        self.files, self.decoded, self.channels = files, decoded, channels
+    `numbers` are their places in the data that was read.
+    """
+
+    def __init__(self, files: Dataset, decoded: list[Pixels] | None, channels: int, numbers: Sequence[int]) -> None:
+        self.files, self.decoded, self.channels, self.numbers = files, decoded, channels, list(numbers)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,7 +55,12 @@ class ImageRows:
             raise IndexError(row)  # ends an iteration
         row = int(row) % len(self)
         pixels = self.decoded[row] if self.decoded is not None else decode(self.files[row]["image"], self.channels)
-        return {"pixels": pixels, "row": row}
+        return {"pixels": pixels, "row": self.numbers[row]}
+
+    def select(self, places: Sequence[int]) -> "ImageRows":
+        """Some of the rows, under their numbers."""
+        decoded = None if self.decoded is None else [self.decoded[place] for place in places]
+        return ImageRows(self.files.select(places), decoded, self.channels, [self.numbers[i] for i in places])
 
     def __iter__(self) -> Iterator[ImageRow]:
         return (self[row] for row in range(len(self)))
@@ -88,7 +96,7 @@ def readable(rows: Dataset, *, key: str, channels: int) -> ImageRows:
                 if decoded is not None:
                     decoded.append(pixels)
     _judge(bad, len(rows), key)
-    return ImageRows(rows.select(good) if bad else rows, decoded, channels)
+    return ImageRows(rows.select(good) if bad else rows, decoded, channels, good)
 
 
 def _judge(bad: list[str], total: int, key: str) -> None:

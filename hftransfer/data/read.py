@@ -27,7 +27,7 @@ def read(spec: Spec, kind: str = "text") -> Splits:
         HFTransferError: when a file is empty or cannot be parsed, or the Hub cannot be reached.
     """
     if spec.kind == "demo":
-        return {"train": _demo(spec, kind)}
+        return _splits(_demo(spec, kind))
     if spec.kind == "memory":
         return _splits(spec.data)
     with quiet(show_bars=_size(spec) >= BAR_FROM_BYTES):
@@ -69,7 +69,7 @@ def _size(spec: Spec) -> float:
     return sum(os.path.getsize(path) for part in spec.files.values() for path in part)
 
 
-def _demo(spec: Spec, kind: str) -> Dataset:
+def _demo(spec: Spec, kind: str) -> Any:
     name = spec.path.removeprefix("demo/")
     if DEMOS[name].kind != kind:
         fitting = " or ".join(f"demo/{name}" for name, entry in DEMOS.items() if entry.kind == kind)

@@ -61,5 +61,5 @@ def test_unknown_demos_and_image_demos_are_refused_with_a_way_out():
 
 
 def test_every_demo_is_described_in_one_line():
-    assert set(DEMOS) == {"api_docs", "digits", "rendered_digits"}
+    assert set(DEMOS) == {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits"}
     assert all(0 < len(entry.description) < 100 for entry in DEMOS.values())

@@ -86,8 +86,11 @@ def test_a_broken_image_is_skipped_and_named(caplog):
     files[2] = files[2][:40]
     with caplog.at_level(logging.WARNING, logger="hftransfer"):
         rows = readable(content(files, [f"/home/a/{i}.png" for i in range(5)]), key="data", channels=1)
-    assert len(rows) == 4 and [row["row"] for row in rows] == [0, 1, 2, 3]
+    assert len(rows) == 4 and [row["row"] for row in rows] == [0, 1, 3, 4]
     assert np.array_equal(rows[2]["pixels"][..., 0], noise(3, 3, seed=3))
+    part = rows.select([1, 3])
+    assert [row["row"] for row in part] == [1, 4]
+    assert np.array_equal(part[1]["pixels"][..., 0], noise(3, 3, seed=4))
     assert [r.getMessage() for r in caplog.records] == ["data: 1 of 5 images do not decode and are skipped: 2.png"]
 
 
