@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hftransfer.errors import HFTransferError
 
@@ -22,7 +23,7 @@ QUIETEST = 1e-4  # largest distance from the mean below which nothing is heard: 
 
 
 class SoundRow(TypedDict):
-    """One sound and its number among the usable ones, which keys what is hidden in it."""
+    """One sound and its place in what was read, which keys what is hidden in it."""
 
     waveform: Waveform
     row: int
@@ -66,6 +67,7 @@ def readable(rows: Dataset, *, key: str, sampling_rate: int) -> SoundRows:
     """
     soundfile, soxr = _packages()
     waveforms: list[Waveform] = []
+    good: list[int] = []
     bad: list[str] = []
     resampled: Counter[int] = Counter()
     for place, audio in enumerate(rows["audio"]):
@@ -82,10 +84,19 @@ def readable(rows: Dataset, *, key: str, sampling_rate: int) -> SoundRows:
             resampled[rate] += 1
             waveform = soxr.resample(waveform, rate, sampling_rate)
         waveforms.append(waveform)
+        good.append(place)
     _judge(bad, len(rows), key)
     for rate, number in sorted(resampled.items()):
         logger.info("%s: resampled %d sounds from %d to %d Hz", key, number, rate, sampling_rate)
-    return SoundRows(waveforms, sampling_rate)
+    return SoundRows(waveforms, sampling_rate, good)
+
+
+def padded(reader: Any, rows: Sequence[SoundRow]) -> dict[str, Tensor]:
+    """A batch as a network of waveforms takes it: input_values (rows, samples), and an attention_mask where its
+    feature extractor makes one.
+    """
+    waveforms = [row["waveform"] for row in rows]
+    return dict(reader(waveforms, sampling_rate=reader.sampling_rate, padding=True, return_tensors="pt"))
 
 
 def _packages() -> tuple[Any, Any]:

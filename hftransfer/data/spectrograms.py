@@ -26,7 +26,7 @@ DRAWN = 2.5  # deviations from the mean to either side, of which a picture shows
 
 
 class SpectrogramRow(TypedDict):
-    """One sound's energies over its whole length and its number, which keys where it is cut and what is hidden."""
+    """One sound's energies over its whole length, and its place in what was read, which keys cuts and masks."""
 
     energies: Energies
     row: int

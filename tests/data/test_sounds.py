@@ -78,7 +78,7 @@ BAD = {
 def test_one_unusable_sound_is_skipped_and_named(wrong, caplog):
     good = packed(tone(0.3))
     rows = read([good, BAD[wrong], good])
-    assert len(rows) == 2 and [row["row"] for row in rows] == [0, 1]
+    assert len(rows) == 2 and [row["row"] for row in rows] == rows.numbers == [0, 2]
     assert f"1 of 3 sounds cannot be used and are skipped: 1.wav {wrong}" in caplog.text
 
 
@@ -105,3 +105,12 @@ def test_without_the_packages_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     with pytest.raises(HFTransferError, match=r"pip install 'hftransfer\[sound\]'"):
         read([packed(tone(0.1))])
+
+
+def test_a_batch_is_padded_as_its_reader_says():
+    from transformers import Wav2Vec2FeatureExtractor
+
+    rows = list(read([packed(tone(0.1)), packed(tone(0.2))]))
+    batch = sounds.padded(Wav2Vec2FeatureExtractor(return_attention_mask=True), rows)
+    assert batch["input_values"].shape == (2, 3200) and batch["attention_mask"].sum(1).tolist() == [1600, 3200]
+    assert list(sounds.padded(Wav2Vec2FeatureExtractor(), rows)) == ["input_values"]
