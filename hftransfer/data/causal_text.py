@@ -144,9 +144,10 @@ class CausalTextCollator:
     cache), under eager, SDPA and flash attention and in sliding windows alike.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, *, max_length: int) -> None:
+        """`max_length` is what no row is padded beyond, where the model's positions may end."""
         pads = [i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None]
-        self.pad_id, self.longest = pads[0], tokenizer.model_max_length
+        self.pad_id, self.max_length = pads[0], max_length
 
     def set_epoch(self, epoch: int) -> None:
         """Every epoch has the same batches' content."""
@@ -175,6 +176,6 @@ class CausalTextCollator:
         return batch
 
     def _width(self, longest: int) -> int:
-        """The padded length: a multiple of 8 that the model's positions still reach."""
+        """The padded length: a multiple of 8 within `max_length`."""
         wide = -(-longest // MULTIPLE) * MULTIPLE
-        return max(longest, min(wide, self.longest))
+        return max(longest, min(wide, self.max_length))

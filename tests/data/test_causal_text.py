@@ -51,7 +51,7 @@ def _with(tokenizer, **special):
 
 def transitions(tokenizer, rows):
     """How often a next token follows a token, over all places that have a label."""
-    batch = CausalTextCollator(tokenizer)(list(rows))
+    batch = CausalTextCollator(tokenizer, max_length=64)(list(rows))
     where = batch["shift_labels"] != -100
     return Counter(zip(batch["input_ids"][where].tolist(), batch["shift_labels"][where].tolist(), strict=True))
 
@@ -94,7 +94,7 @@ def test_packing_fills_rows_and_positions_restart(begun):
     alone = encode_causal(TEXTS, begun, max_length=48, pack=False)
     packed = encode_causal(TEXTS, begun, max_length=48, pack=True)
     assert len(packed) < len(alone) and max(max(segments) for segments in packed["segment_ids"]) > 0
-    batch = CausalTextCollator(begun)(list(packed))
+    batch = CausalTextCollator(begun, max_length=64)(list(packed))
     documents = []
     for row, positions, labels in zip(packed, batch["position_ids"], batch["shift_labels"], strict=True):
         segments = np.asarray(row["segment_ids"])
@@ -134,7 +134,7 @@ def test_packed_logits_are_those_of_the_document_alone(begun, name, attention):
         attention = None  # it has no attention
     model = build(name, attention)
     packed = encode_causal(TEXTS, begun, max_length=48, pack=True)
-    collate = CausalTextCollator(begun)
+    collate = CausalTextCollator(begun, max_length=64)
     batch = collate(list(packed))
     assert len(set(packed["length"])) > 1  # some rows are padded
     labels = batch.pop("shift_labels")
@@ -156,7 +156,7 @@ def test_the_test_above_can_fail(begun):
     """Without restarting positions a document sees its neighbours."""
     model = build("gpt2", "sdpa")
     rows = encode_causal(TEXTS, begun, max_length=48, pack=True)
-    batch = CausalTextCollator(begun)([row for row in rows if max(row["segment_ids"]) > 0])
+    batch = CausalTextCollator(begun, max_length=64)([row for row in rows if max(row["segment_ids"]) > 0])
     with torch.no_grad():
         apart = model(batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
         leaking = model(batch["input_ids"], use_cache=False).logits
@@ -170,7 +170,7 @@ def test_the_test_above_can_fail(begun):
 def test_right_padding_without_a_mask_changes_nothing(begun):
     model = build("gpt2", "sdpa")
     rows = encode_causal(TEXTS, begun, max_length=48, pack=False)
-    batch = CausalTextCollator(begun)(list(rows))
+    batch = CausalTextCollator(begun, max_length=64)(list(rows))
     assert set(batch) == {"input_ids", "shift_labels"}
     with torch.no_grad():
         logits = model(batch["input_ids"], use_cache=False).logits
@@ -179,14 +179,13 @@ def test_right_padding_without_a_mask_changes_nothing(begun):
             torch.testing.assert_close(logits[number, : ids.shape[1]], model(ids).logits[0], rtol=1e-4, atol=1e-4)
 
 
-def test_widths_are_multiples_of_eight_within_the_positions(begun):
+def test_widths_are_multiples_of_eight_within_the_longest_row_allowed(begun):
     rows = encode_causal(TEXTS, begun, max_length=62, pack=False)
-    longest = max(range(len(rows)), key=lambda number: rows[number]["length"])
-    assert CausalTextCollator(begun)([rows[0]])["input_ids"].shape[1] % 8 == 0
-    assert CausalTextCollator(begun)([rows[longest]])["input_ids"].shape[1] == 64
-    begun_short = _with(begun, bos_token="[CLS]", eos_token="[SEP]", pad_token="[PAD]")
-    begun_short.model_max_length = 62
-    assert CausalTextCollator(begun_short)([rows[longest]])["input_ids"].shape[1] == 62
+    short, long = (pick(range(len(rows)), key=lambda number: rows[number]["length"]) for pick in (min, max))
+    assert (rows[short]["length"], rows[long]["length"]) == (5, 62)
+    for number, max_length, width in ((short, 64, 8), (long, 64, 64), (long, 62, 62)):
+        batch = CausalTextCollator(begun, max_length=max_length)([rows[number]])
+        assert batch["input_ids"].shape == batch["shift_labels"].shape == (1, width)
 
 
 def test_beginnings_and_ends_have_berts_names_too(tokenizer):
