@@ -53,13 +53,14 @@ class SoundRows:
         return SoundRows(waveforms, self.sampling_rate, [self.numbers[place] for place in places])
 
 
-def readable(rows: Dataset, *, key: str, sampling_rate: int) -> SoundRows:
+def readable(rows: Dataset, *, key: str, sampling_rate: int, shortest: float = SHORTEST) -> SoundRows:
     """Decodes every sound and keeps those in which something is heard.
 
     Args:
         rows: column `audio`, not decoded: {"bytes", "path"}.
         key: names the data in errors.
         sampling_rate: in Hz; sounds of another are resampled, and a log line says so.
+        shortest: in seconds; shorter sounds cannot be used.
 
     Raises:
         HFTransferError: more than `MOST_UNUSABLE` of the sounds do not decode, are too short or silent, or all are;
@@ -76,7 +77,7 @@ def readable(rows: Dataset, *, key: str, sampling_rate: int) -> SoundRows:
         except (OSError, ValueError, TypeError, soundfile.SoundFileError):
             bad.append(f"{_named(audio, place)} does not decode")
             continue
-        wrong = _fault(waveform, rate)
+        wrong = _fault(waveform, rate, shortest)
         if wrong:
             bad.append(f"{_named(audio, place)} {wrong}")
             continue
@@ -123,12 +124,12 @@ def decoded(audio: Any, soundfile: Any) -> tuple[Waveform, int]:
     return (channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float32)), rate
 
 
-def _fault(waveform: Waveform, rate: int) -> str:
+def _fault(waveform: Waveform, rate: int, shortest: float) -> str:
     """What is wrong with a decoded sound, or nothing."""
     if len(waveform) == 0:
         return "is empty"
-    if len(waveform) < SHORTEST * rate:
-        return f"is shorter than {SHORTEST * 1000:.0f} ms"
+    if len(waveform) < shortest * rate:
+        return f"is shorter than {shortest * 1000:.0f} ms"
     if not np.isfinite(waveform).all():
         return "holds values that are no numbers"
     return "is silent" if np.abs(waveform - waveform.mean()).max() < QUIETEST else ""
