@@ -281,7 +281,7 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     for name, value in checked.items():
         for reference in _references(value):
             _check_reference(f"{id_}.{name}", reference, top, () if name in DATA_OPTIONS else makers)
-        if name in DATA_OPTIONS:
+        if name in DATA_OPTIONS and value is not None:
             _check_data(f"{id_}.{name}", value, top)
     checked.pop("output_dir", None)
     return checked

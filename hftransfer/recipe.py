@@ -182,11 +182,22 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
     planned = []
     for step in recipe.steps:
         given = {name: _settled(value, recipe, {}) for name, value in step.given.items()}
+        if _is_made(step, given):
+            planned.append({"class": f"of {step.given['model'][1:]}", "rows": {}, "steps": "known then"})
+            continue
         try:
             planned.append(planner(step.verb)(**given))
         except HFTransferError as error:
             raise HFTransferError(_placed(str(error), step)) from error
     return planned
+
+
+def _is_made(step: chain.Step, given: Mapping[str, Any]) -> bool:
+    """Whether a stage begins with a network that an earlier one makes from nothing: there is nothing to look at yet."""
+    from hftransfer import models
+
+    made = step.given.get("model")
+    return models.is_scratch(given.get("model")) and made not in ("$model", given["model"])
 
 
 def _placed(message: str, step: chain.Step) -> str:

@@ -13,8 +13,8 @@ FEWEST = 3  # occurrences of a word worth a token
 SHORTEST = 3  # letters
 
 
-def extend(network: nn.Module, tokenizer: Any, texts: Sequence[str], count: int) -> dict[str, Any] | None:
-    """Adds up to `count` words of the corpus that the tokenizer cuts into pieces, in place; None when 0 are asked.
+def extend(network: nn.Module, tokenizer: Any, texts: Sequence[str], count: int) -> dict[str, Any]:
+    """Adds up to `count` words of the corpus that the tokenizer cuts into pieces, in place.
 
     The words that save the most tokens are taken. A new word's embedding, and its row and bias in the output layer,
     are the means of its old pieces' (Yao et al. 2021, Adapt-and-Distill, arXiv:2106.13474).
@@ -25,8 +25,6 @@ def extend(network: nn.Module, tokenizer: Any, texts: Sequence[str], count: int)
     Raises:
         HFTransferError: when the tokenizer cannot take words, or the corpus has none to add.
     """
-    if not count:
-        return None
     if not getattr(tokenizer, "is_fast", False) or not hasattr(network, "resize_token_embeddings"):
         raise HFTransferError(f"extend_vocabulary: {type(tokenizer).__name__} takes no new words; remove it")
     words = _counted(tokenizer, texts)

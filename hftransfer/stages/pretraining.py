@@ -142,7 +142,9 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     corpus = read(cls, given)
     set_seed(given["seed"])
     network, reader, new = begin(cls, given, corpus)
-    extended = vocabulary.extend(network, reader, corpus.content("train")["text"], given["extend_vocabulary"])
+    extended = None
+    if given["extend_vocabulary"]:
+        extended = vocabulary.extend(network, reader, corpus.content("train")["text"], given["extend_vocabulary"])
     network.to(processes.state().device)  # "before" is measured where training will run
     objective = cls(network, reader, settings, seed=given["seed"])
     rows = objective.rows(_replayed(corpus, given), key="data")
