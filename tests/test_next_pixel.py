@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from hftransfer.data import palette
+from hftransfer.data.images import readable
 from hftransfer.errors import HFTransferError
 from hftransfer.objectives.next_pixel import NextPixel
 
@@ -29,10 +30,10 @@ def config_of(**changes):
     )
 
 
-def objective_of(reader=None, seed=0, **changes):
+def objective_of(content, **changes):
     torch.manual_seed(0)
     network = ImageGPTForCausalImageModeling(config_of(**changes)).eval()
-    return NextPixel(network, reader or ViTImageProcessorPil(), {}, seed=seed)
+    return NextPixel(network, NextPixel.new_reader(network.config, content), {}, seed=0)
 
 
 def content(count=6, size=5, seed=0, grey=False):
@@ -48,7 +49,7 @@ def content(count=6, size=5, seed=0, grey=False):
 
 
 def prepared(count=6, **changes):
-    objective = objective_of(**changes)
+    objective = objective_of(content(count), **changes)
     rows = objective.rows(content(count), key="data")
     return objective, rows, objective.collator(fixed=False)([rows[i] for i in range(count)])
 
@@ -111,12 +112,26 @@ def test_what_is_saved_reads_and_loads_alone(tmp_path):
     assert not np.array_equal(other.tokens, rows.tokens)
 
 
-def test_the_palette_is_that_of_the_rows_to_train_on():
-    objective, _, _ = prepared()
-    learnt = objective.palette.copy()
-    objective.rows(content(seed=9), key="data")
-    assert np.array_equal(objective.palette, learnt)
-    assert np.array_equal(prepared()[0].palette, learnt)
+def test_a_new_networks_palette_is_learnt_from_its_images():
+    config, one = config_of(), prepared()[0]
+    assert np.array_equal(NextPixel.new_reader(config, content()).clusters, one.reader.clusters)
+    assert not np.array_equal(NextPixel.new_reader(config, content(seed=9)).clusters, one.reader.clusters)
+    assert one.reader.size == {"height": 4, "width": 4} and one.reader.clusters.shape == (8, 3)
+
+
+def test_a_classifiers_batch_is_the_rows_tokens():
+    objective, _, batch = prepared()
+    made = palette.classifier_batch(objective.reader, objective.network.config)(
+        list(readable(content(), key="data", channels=3))
+    )
+    assert made.keys() == {"input_ids"} and torch.equal(made["input_ids"], batch["input_ids"])
+
+
+def test_a_classifier_needs_a_palette_and_room_for_its_pixels():
+    made = palette.processor(5, np.zeros((8, 3), dtype=np.float32))
+    for reader, told in ((ViTImageProcessorPil(), "has no palette"), (made, "5 x 5 pixels are more than its 16 pos")):
+        with pytest.raises(HFTransferError, match=rf"^model: .*{told}"):
+            palette.classifier_batch(reader, config_of())
 
 
 def test_completion_keeps_what_is_given_and_draws_what_the_network_says():
@@ -181,6 +196,7 @@ def test_few_colours_are_the_palette_and_many_are_clustered():
 @pytest.mark.parametrize(
     ("reader", "changes", "told"),
     [
+        (ViTImageProcessorPil(size={"height": 4, "width": 4}), {}, r"^model: its image processor has no palette"),
         (
             palette.processor(5, np.zeros((8, 3), dtype=np.float32)),
             {},
@@ -196,7 +212,6 @@ def test_few_colours_are_the_palette_and_many_are_clustered():
 def test_what_cannot_work_is_told_at_once(reader, changes, told):
     with pytest.raises(HFTransferError, match=told):
         NextPixel.check(config_of(**changes), reader, {})
-    NextPixel.check(config_of(), ViTImageProcessorPil(), {})
     NextPixel.check(config_of(), None, {})
 
 

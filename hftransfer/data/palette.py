@@ -5,10 +5,16 @@ Chen et al. 2020, Generative Pretraining from Pixels (ICML): k-means of RGB valu
 
 import logging
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from hftransfer.data.images import ImageRow, ImageRows, Pixels, resized
+from hftransfer.errors import HFTransferError
 
 logger = logging.getLogger("hftransfer")
 
@@ -64,9 +70,56 @@ def nearest(values: NDArray[np.float32], palette: NDArray[np.float32]) -> NDArra
     return np.concatenate([(squares - 2 * (chunk @ palette.T)).argmin(1) for chunk in chunks]).astype(np.int16)
 
 
+def tokens_of(pixels: Pixels, reader: Any) -> NDArray[np.int16]:
+    """(size * size,) the colours of one RGB image, as its image processor would number them."""
+    small = resized(pixels, reader.size["height"], int(reader.resample))
+    return nearest(scaled(small.reshape(-1, 3)), np.asarray(reader.clusters, dtype=np.float32))
+
+
+def size_of(reader: Any, config: Any) -> int:
+    """Height and width of what an Image GPT reads.
+
+    Raises:
+        HFTransferError: its processor has no palette or too large a one, or its images do not fit.
+    """
+    if getattr(reader, "clusters", None) is None:
+        raise HFTransferError("model: its image processor has no palette (clusters), which an Image GPT needs")
+    height, width = reader.size["height"], reader.size["width"]
+    if height != width:
+        raise HFTransferError(f"model: its images of {height} x {width} are not square; choose another checkpoint")
+    if height**2 > config.n_positions:
+        raise HFTransferError(
+            f"model: {height} x {height} pixels are more than its {config.n_positions} positions; "
+            f"set config: {{n_positions: {height**2}}}"
+        )
+    if len(reader.clusters) > config.vocab_size - 1:
+        raise HFTransferError(
+            f"model: its palette has {len(reader.clusters)} colours and its vocabulary room for "
+            f"{config.vocab_size - 1}; they are not of one checkpoint"
+        )
+    return int(height)
+
+
+def classifier_batch(reader: Any, config: Any) -> Callable[[Sequence[ImageRow]], dict[str, Tensor]]:
+    """What makes `input_ids` (batch, pixels) of rows of RGB images for an Image GPT that classifies."""
+    size_of(reader, config)
+
+    def batch(rows: Sequence[ImageRow]) -> dict[str, Tensor]:
+        return {"input_ids": torch.from_numpy(np.stack([tokens_of(row["pixels"], reader) for row in rows])).long()}
+
+    return batch
+
+
 def coloured(tokens: NDArray[Any], palette: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The colours, (..., 3) uint8, of tokens (...)."""
     return ((palette[tokens] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+
+
+def learnt_processor(images: ImageRows, size: int, colours: int, *, seed: int, resample: int = 2) -> Any:
+    """An image processor whose palette is learnt from some of these RGB images, drawn by seed."""
+    order = np.random.default_rng(seed).permutation(len(images))[:IMAGES]
+    small = [resized(images[int(row)]["pixels"], size, resample).reshape(-1, 3) for row in np.sort(order)]
+    return processor(size, learn(np.concatenate(small), colours, seed=seed), resample)
 
 
 def processor(size: int, palette: NDArray[np.float32] | None, resample: int = 2) -> Any:

@@ -36,7 +36,9 @@ class MAE(MaskedPatches):
     job = "mae"
     loss_name = "error on hidden patches"
     title = "Masked autoencoding of unlabelled images"
-    citations = ("He et al. 2021, Masked Autoencoders Are Scalable Vision Learners, arXiv:2111.06377",)
+    citations: ClassVar[tuple[str, ...]] = (
+        "He et al. 2021, Masked Autoencoders Are Scalable Vision Learners, arXiv:2111.06377",
+    )
     settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.75, "augment": True}
     training: ClassVar[Mapping[str, Any]] = {"learning_rate": 1.5e-4, "adam_beta2": 0.95, "weight_decay": 0.05}
 
@@ -103,6 +105,12 @@ class MAE(MaskedPatches):
             mean, deviation = statistics(patchify(batch["pixel_values"].float(), self.patch))
             patches = patches * deviation + mean
         return unpatchify(patches, self.patch)
+
+    def picture(self, before: Any, after: Any) -> dict[str, Any]:
+        made = super().picture(before, after)
+        if self.network.config.norm_pix_loss:
+            made["pictures"][0]["caption"] += " Each patch is painted in its true brightness and contrast."
+        return made
 
     def save(self, folder: Any) -> None:
         self.network.config.mask_ratio = float(rates_of(self.options)[-1])

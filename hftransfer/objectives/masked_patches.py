@@ -7,18 +7,18 @@ too.
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hftransfer import models
+from hftransfer import models, scratch
 from hftransfer.data.images import ImageRows, PixelBatch, check_augment, readable
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.patches import patchify, unpatchify
-from hftransfer.objectives.base import Objective, rate_at
+from hftransfer.objectives.base import Kind, Objective, rate_at
 from hftransfer.report import pictures
 
 SHOWN = 6  # held-out pictures in the report
@@ -66,7 +66,7 @@ class MaskedPatchCollator:
 class MaskedPatches(Objective):
     """Learning to paint in what is hidden of a picture. A subclass says what is hidden, and the loss."""
 
-    kind = "image"
+    kind: ClassVar[Kind] = "image"
     unit = "hidden patches"
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
@@ -87,6 +87,10 @@ class MaskedPatches(Objective):
             if not 0 < rate < 1:
                 raise HFTransferError(f"mask_rate: expected a share between 0 and 1, found {rate}")
         check_augment(settings.get("augment", False))
+
+    @classmethod
+    def new_reader(cls, config: Any, content: Any) -> Any:
+        return scratch.image_processor(config)
 
     def rows(self, content: Any, *, key: str) -> ImageRows:
         return readable(content, key=key, channels=self.channels)

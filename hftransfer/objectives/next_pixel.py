@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from hftransfer import processes
 from hftransfer.data import palette
-from hftransfer.data.images import ImageRows, readable, resized
+from hftransfer.data.images import readable
 from hftransfer.errors import HFTransferError
 from hftransfer.objectives.base import Losses, Objective
 from hftransfer.report import pictures
@@ -50,8 +50,8 @@ class TokenCollator:
 class NextPixel(Objective):
     """Chen et al. 2020, on transformers' `ImageGPTForCausalImageModeling`.
 
-    The palette is the checkpoint's own; without one it is learnt from the first rows that are made, those to train
-    on. The loss is over every pixel, the first after the start token; transformers' own leaves the last one out.
+    The palette is the checkpoint's own, and a new network's is learnt from the images to train on. The loss is over
+    every pixel, the first after the start token; transformers' own leaves the last one out.
     """
 
     name = "next_pixel"
@@ -65,46 +65,29 @@ class NextPixel(Objective):
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(network, reader, settings, seed=seed)
-        self.size = size_of(network.config, reader)
-        found = getattr(reader, "clusters", None)
-        self.palette = None if found is None else np.asarray(found, dtype=np.float32)
+        self.size = palette.size_of(reader, network.config)
+        self.palette = np.asarray(reader.clusters, dtype=np.float32)
         self.start = network.config.vocab_size - 1
-        if self.palette is None:
-            self.reader = palette.processor(self.size, None, resample=int(getattr(reader, "resample", None) or 2))
 
     @classmethod
     def check(cls, config: Any, reader: Any, settings: Mapping[str, Any]) -> None:
-        size = size_of(config, reader)
-        if size**2 > config.n_positions:
+        if config.model_type != "imagegpt":
             raise HFTransferError(
-                f"model: {size} x {size} pixels are more than its {config.n_positions} positions; "
-                f"set config: {{n_positions: {size**2}}}"
+                f"model: next_pixel trains an Image GPT, and this is {config.model_type}; choose one"
             )
-        clusters = getattr(reader, "clusters", None)
-        if clusters is not None and len(clusters) > config.vocab_size - 1:
-            raise HFTransferError(
-                f"model: its palette has {len(clusters)} colours and its vocabulary room for {config.vocab_size - 1}; "
-                "they are not of one checkpoint"
-            )
+        if reader is not None:  # a new network's is made to fit
+            palette.size_of(reader, config)
+
+    @classmethod
+    def new_reader(cls, config: Any, content: Any) -> Any:
+        images = readable(content, key="data", channels=3)
+        size = math.isqrt(config.n_positions)  # as large as its positions reach
+        found = palette.learnt_processor(images, size, config.vocab_size - 1, seed=0)
+        return processes.agree(found)  # one palette for all processes
 
     def rows(self, content: Any, *, key: str) -> TokenRows:
         images = readable(content, key=key, channels=3)
-        if self.palette is None:
-            self.palette = processes.agree(self._learnt(images))
-            self.reader = palette.processor(self.size, self.palette, resample=self.reader.resample)
-        return TokenRows(np.stack([self._tokens(row["pixels"]) for row in images]))
-
-    def _learnt(self, images: ImageRows) -> NDArray[np.float32]:
-        order = np.random.default_rng(self.seed).permutation(len(images))[: palette.IMAGES]
-        pixels = np.concatenate([self._small(images[int(row)]["pixels"]).reshape(-1, 3) for row in np.sort(order)])
-        return palette.learn(pixels, self.start, seed=self.seed)
-
-    def _small(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return resized(pixels, self.size, self.reader.resample)
-
-    def _tokens(self, pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
-        assert self.palette is not None
-        return palette.nearest(palette.scaled(self._small(pixels).reshape(-1, 3)), self.palette)
+        return TokenRows(np.stack([palette.tokens_of(row["pixels"], self.reader) for row in images]))
 
     def collator(self, *, fixed: bool) -> TokenCollator:
         return TokenCollator()
@@ -124,7 +107,6 @@ class NextPixel(Objective):
 
     def show(self, rows: Any) -> dict[str, NDArray[np.uint8]]:
         """The first images, their upper halves, and these completed, each (images, size, size, 3)."""
-        assert self.palette is not None
         tokens = np.stack([rows[i]["input_ids"] for i in range(min(SHOWN, len(rows)))])
         given = self.size // 2 * self.size
         colours = palette.coloured(tokens, self.palette)
@@ -155,19 +137,3 @@ class NextPixel(Objective):
         lines = [after["original"], after["seen"], *([before["completed"]] if before else []), after["completed"]]
         picture = {"file": "next_pixel.png", "caption": f"From top to bottom: {', '.join(told)} pretraining."}
         return {"pictures": [{**picture, "png": pictures.grid(lines)}]}
-
-
-def size_of(config: Any, reader: Any) -> int:
-    """Height and width of what an Image GPT reads: its processor's, else as large as its positions reach.
-
-    Raises:
-        HFTransferError: it is no Image GPT, or its processor's images are not square.
-    """
-    if not hasattr(config, "n_positions") or config.model_type != "imagegpt":
-        raise HFTransferError(f"model: next_pixel trains an Image GPT, and this is {config.model_type}; choose one")
-    if getattr(reader, "clusters", None) is None:  # a processor that was not made for this network
-        return math.isqrt(config.n_positions)
-    height, width = reader.size["height"], reader.size["width"]
-    if height != width:
-        raise HFTransferError(f"model: its images of {height} x {width} are not square; choose another checkpoint")
-    return int(height)
