@@ -15,7 +15,8 @@ from hftransfer.signatures import dataclass_fields, options, validate
 from hftransfer.stages import STAGES, verb
 from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, Seed
 
-DATA_OPTIONS = ("source", "target", "data", "general")
+SHARED_DATA = ("source", "target", "unlabelled", "labelled")  # fields of a recipe that its stages refer to
+DATA_OPTIONS = (*SHARED_DATA, "data", "general")
 WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
 RUN_OPTIONS = {  # options of every verb that a recipe sets once for all its stages
@@ -34,6 +35,8 @@ def fields(
     model: Annotated[Model | None, Field(description="checkpoint: Hub id, folder or model object")] = None,
     source: Annotated[Data | None, Field(description="the labelled data")] = None,
     target: Annotated[Data | None, Field(description="the data to adapt to, unlabelled in training")] = None,
+    unlabelled: Annotated[Data | None, Field(description="the data to pretrain on")] = None,
+    labelled: Annotated[Data | None, Field(description="the few labels that judge a pretraining")] = None,
     seed: Seed = 42,
     max_train_samples: MaxTrainSamples = None,
     output_dir: Annotated[OutputDir | None, Field(description="run folder; null: outputs/NAME")] = None,
@@ -295,7 +298,7 @@ def _references(value: Any) -> Iterator[str]:
 
 def _check_reference(key: str, name: str, top: dict[str, Any], makers: Sequence[str]) -> None:
     data = key.rpartition(".")[2] in DATA_OPTIONS
-    shared = ("source", "target") if data else ("model",)
+    shared = SHARED_DATA if data else ("model",)
     if name in shared:
         if top[name] is None:
             raise HFTransferError(f"{name}: not given, and {key} needs it; add --{name}")

@@ -193,7 +193,7 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
 
 
 def _is_made(step: chain.Step, given: Mapping[str, Any]) -> bool:
-    """Whether a stage begins with a network that an earlier one makes from nothing: there is nothing to look at yet."""
+    """Whether a stage begins with a network that an earlier one makes from nothing: nothing can be looked at yet."""
     from hftransfer import models
 
     made = step.given.get("model")
@@ -210,7 +210,7 @@ def _placed(message: str, step: chain.Step) -> str:
         value = value[int(found[2])]
     elif found[2]:
         message = f"{found[1]}{message[found.end() :]}"  # one data set given where a list may be
-    if isinstance(value, str) and value in ("$model", "$source", "$target"):
+    if isinstance(value, str) and value[:1] == "$" and value[1:] in ("model", *chain.SHARED_DATA):
         return value[1:] + message[found.end() :]
     return f"{step.id}.{message}"
 
@@ -222,7 +222,7 @@ def _settled(value: Any, recipe: chain.Recipe, results: Mapping[str, Path]) -> A
     if not (isinstance(value, str) and value.startswith("$")):
         return value
     name = value[1:]
-    if name in ("model", "source", "target"):
+    if name in ("model", *chain.SHARED_DATA):
         return recipe.top[name]
     if name in results:
         return str(results[name])

@@ -104,6 +104,27 @@ class _FieldError(ValueError):
 
 
 @dataclass(frozen=True)
+class DefaultBy:
+    """Marks an option whose default is another option's matter: `defaults` maps that one's values to it.
+
+    A value that is not among them has no such option. A mapping's default is laid under what is given.
+    """
+
+    other: str
+    defaults: Mapping[str, Any] = field(hash=False)
+
+    def filled(self, choice: Any, given: Any) -> Any:
+        if choice not in self.defaults:
+            if given not in (None, {}):
+                raise HFTransferError(f"{self.other} {choice} has no such option; remove it")
+            return given
+        default = self.defaults[choice]
+        if isinstance(default, Mapping):
+            return {**default, **(given or {})}
+        return default if given is None else given
+
+
+@dataclass(frozen=True)
 class Option:
     """One line of `--help`."""
 
@@ -214,7 +235,15 @@ def validate(function: Callable[..., Any], values: Mapping[str, Any], prefix: st
         checked = model_of(function).model_validate(dict(values))
     except ValidationError as error:
         raise HFTransferError(_first_line(function, error, values, prefix)) from error
-    return {option.name: _filled(option, getattr(checked, f"{option.name}_")) for option in options(function)}
+    found = {option.name: _filled(option, getattr(checked, f"{option.name}_")) for option in options(function)}
+    for option in options(function):
+        for mark in get_args(option.annotation)[1:]:
+            if isinstance(mark, DefaultBy):
+                try:
+                    found[option.name] = mark.filled(found[mark.other], found[option.name])
+                except HFTransferError as error:
+                    raise HFTransferError(f"{prefix}{option.name}: {error}") from error
+    return found
 
 
 def _filled(option: Option, value: Any) -> Any:

@@ -94,7 +94,8 @@ def test_every_field_of_training_is_written_out_and_python_calls_are_the_same(sm
     found = resolved(small, "--adapt.training.optim", "sgd")
     written = chain.read_yaml(recipe._resolved(found))["stages"]
     for step, entry in zip(found.steps, written, strict=True):
-        own = importlib.import_module(f"hftransfer.stages.{step.verb}").TRAINING
+        home = importlib.import_module(f"hftransfer.stages.{step.verb}")
+        own = home.TRAINING if step.verb != "pretrain" else home.DEFAULTS["masked_lm"]
         expected = {**own, **SMALL, **({"optim": "sgd"} if step.verb == "adapt" else {})}
         assert step.given["training"] == entry[step.verb]["training"] == expected
         given = {key: value for key, value in expected.items() if key in (*SMALL, "optim")}
@@ -231,7 +232,7 @@ def test_help_says_every_option_s_type_and_line(small, capsys):
     assert "--adapt.weight number >= 0 or null 0.25 of the formula" in page
     assert "--max_train_samples whole number > 0 or null null take a random part" in page
     assert "--pretrain.data data or list of data ['$source', '$target']" in page
-    assert "--pretrain.mask_rate number > 0 and < 1 0.15 share of tokens" in page
+    assert "--pretrain.mask_rate number > 0 and < 1 or list or null 0.15 share that is hidden" in page
     assert "--source_only.method one of full full" in page
 
 

@@ -175,7 +175,7 @@ def test_new_words_begin_as_the_mean_of_their_pieces(fitted, reviews, tmp_path):
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"augment": True}, "augment: the objective masked_lm has no such option"),
+        ({"augment": True}, "augment: objective masked_lm has no such option"),
         ({"mask_rate": 1.5}, "mask_rate: expected number > 0 and < 1"),
         ({"max_length": 65}, "max_length: 65 tokens are more than the 64 positions"),
         ({"freeze": 3}, "freeze: BertForMaskedLM has 2 blocks"),
@@ -188,7 +188,10 @@ def test_new_words_begin_as_the_mean_of_their_pieces(fitted, reviews, tmp_path):
         ({"lora": {"rank": 2}}, "lora.rank: LoraConfig has no such field"),
         ({"replay": 0.1}, "replay: takes rows from general, which is not given"),
         ({"config": {"hiden_size": 3}}, "config.hiden_size: BertConfig has no such field; did you mean 'hidden_size'"),
-        ({"objective": "mae"}, "model: ViTMAEForPreTraining is made from vit_mae or vit weights, not from bert"),
+        (
+            {"objective": "mae", "max_length": None},
+            "model: ViTMAEForPreTraining is made from vit_mae or vit weights, not from bert",
+        ),
         ({"objective": "causal_lm"}, "model: "),
         ({"objective": "masked"}, "objective: there is no 'masked'; did you mean 'masked_lm'"),
     ],

@@ -143,7 +143,7 @@ def docs(config: str | None) -> "Dataset":
     """A package's own documentation, a document each: see `demo_docs`."""
     from hftransfer.data.demo_docs import docs as read
 
-    return read(config)
+    return read(config or "python")
 
 
 def spoken_digits(config: str | None) -> Any:

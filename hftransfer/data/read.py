@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 import huggingface_hub
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from hftransfer.data.demo import DEMOS, demo
 from hftransfer.data.sound_folder import sound_folder

@@ -1,10 +1,11 @@
 """Masked autoencoder on sound: four patches in five of a spectrogram are hidden, and painted in from the rest."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from hftransfer.data import sounds, spectrograms
 from hftransfer.errors import HFTransferError
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.mae import MAE
 from hftransfer.objectives.masked_patches import geometry
 
@@ -23,7 +24,7 @@ class AudioMAE(MAE):
         "Huang et al. 2022, Masked Autoencoders that Listen, arXiv:2207.06405",
         "He et al. 2021, Masked Autoencoders Are Scalable Vision Learners, arXiv:2111.06377",
     )
-    settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.8}
+    settings = OBJECTIVES["audio_mae"].settings
 
     @classmethod
     def check(cls, config: Any, reader: Any, settings: Mapping[str, Any]) -> None:

@@ -41,9 +41,7 @@ class Objective(abc.ABC):
         loss_name: as the report prints it: "masked-LM loss".
         unit: what a count counts: "masked tokens".
         citations: the papers, as the report prints them.
-        settings: the options of `pretrain` that it reads beside the common ones, with its own defaults. Any other is
-            refused by the stage.
-        training: `TrainingArguments` that its paper sets otherwise than the stage.
+        settings: its own options with their defaults, from its line in `OBJECTIVES`.
     """
 
     name: ClassVar[str]
@@ -54,7 +52,6 @@ class Objective(abc.ABC):
     title: ClassVar[str]
     citations: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
-    training: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         """Takes a network that is on its device. `settings` are the class's own with the caller's over them."""

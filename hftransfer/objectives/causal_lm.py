@@ -1,7 +1,7 @@
 """Order prediction on text: the next token is told from those before it (GPT, or a recurrent network)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hftransfer import models, scratch
 from hftransfer.data.causal_text import IGNORED, CausalTextCollator, encode_causal, predicted
 from hftransfer.errors import HFTransferError
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses, Objective
 from hftransfer.objectives.next_tokens import NextTokens, check_apart, check_order
 from hftransfer.objectives.text import check_positions, longest, shortened, text_measures
@@ -35,7 +36,7 @@ class CausalLM(Objective):
         "Radford et al. 2019, Language Models are Unsupervised Multitask Learners",
         "Wijmans et al. 2024, Cut Your Losses in Large-Vocabulary Language Models, arXiv:2411.09009",
     )
-    settings: ClassVar[Mapping[str, Any]] = {"max_length": 128, "pack": True}
+    settings = OBJECTIVES["causal_lm"].settings
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(network, reader, settings, seed=seed)

@@ -19,6 +19,7 @@ from hftransfer.functional.patches import (
     statistics,
     unpatchify,
 )
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses
 from hftransfer.objectives.masked_patches import MaskedPatches, geometry, rates_of, refill
 
@@ -39,8 +40,7 @@ class MAE(MaskedPatches):
     citations: ClassVar[tuple[str, ...]] = (
         "He et al. 2021, Masked Autoencoders Are Scalable Vision Learners, arXiv:2111.06377",
     )
-    settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.75, "augment": True}
-    training: ClassVar[Mapping[str, Any]] = {"learning_rate": 1.5e-4, "adam_beta2": 0.95, "weight_decay": 0.05}
+    settings = OBJECTIVES["mae"].settings
 
     @classmethod
     def check(cls, config: Any, reader: Any, settings: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
 """Fill in the blank on text: hidden tokens are told from both sides (BERT)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hftransfer import data, models, scratch
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses, Objective
 from hftransfer.objectives.masked_positions import MaskedPositions, check_packing
 from hftransfer.objectives.text import check_positions, longest, shortened, text_measures
@@ -29,7 +30,7 @@ class MaskedLM(Objective):
         "Devlin et al. 2018, BERT, arXiv:1810.04805",
         "Gururangan et al. 2020, Don't Stop Pretraining, arXiv:2004.10964",
     )
-    settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.15, "whole_word": False, "pack": False, "max_length": 128}
+    settings = OBJECTIVES["masked_lm"].settings
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(network, reader, settings, seed=seed)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.patches import hide_blocks, patchify
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses
 from hftransfer.objectives.masked_patches import MaskedPatches, geometry, rates_of, refill
 
@@ -28,8 +29,7 @@ class SimMIM(MaskedPatches):
     loss_name = "absolute error on hidden patches"
     title = "Masked image modelling on unlabelled images"
     citations = ("Xie et al. 2021, SimMIM, arXiv:2111.09886",)
-    settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.6, "augment": True}
-    training: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-4, "weight_decay": 0.05}
+    settings = OBJECTIVES["simmim"].settings
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(network, reader, settings, seed=seed)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from hftransfer.data import sounds
 from hftransfer.data.sounds import SoundRow, SoundRows
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.spans import contrastive, draw_others, hide_spans
+from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses, Objective, rate_at
 
 logger = logging.getLogger("hftransfer")
@@ -41,8 +42,7 @@ class Wav2Vec2(Objective):
     unit = "hidden frames"
     title = "Contrastive pretraining on unlabelled sounds"
     citations = ("Baevski et al. 2020, wav2vec 2.0, arXiv:2006.11477",)
-    settings: ClassVar[Mapping[str, Any]] = {"mask_rate": 0.65}
-    training: ClassVar[Mapping[str, Any]] = {"adam_beta2": 0.98, "adam_epsilon": 1e-6}
+    settings = OBJECTIVES["wav2vec2"].settings
 
     @classmethod
     def check(cls, config: Any, reader: Any, settings: Mapping[str, Any]) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hftransfer.objectives import OBJECTIVES
+from hftransfer.objectives import OBJECTIVES, TRAINING, own
 from hftransfer.runs import Result, open_stage
-from hftransfer.signatures import OneOf, validate
+from hftransfer.signatures import DefaultBy, OneOf, validate
 from hftransfer.stages.identity import identity
 from hftransfer.stages.options import (
     ConfigFields,
@@ -22,7 +22,8 @@ from hftransfer.stages.options import (
     Training,
 )
 
-OBJECTIVES_OWN: dict[str, Any] = {}  # what is not given is the objective's, or the config's own
+NOTHING: dict[str, Any] = {}
+DEFAULTS = {name: {**TRAINING, **entry.training} for name, entry in OBJECTIVES.items()}
 
 
 def pretrain(
@@ -33,20 +34,31 @@ def pretrain(
     from_scratch: Annotated[
         bool, Field(description="new weights; the checkpoint gives config and tokenizer only")
     ] = False,
-    config: ConfigFields = OBJECTIVES_OWN,
+    config: ConfigFields = NOTHING,
     mask_rate: Annotated[
         Rate | None,
         Field(description="share that is hidden, or [start, end] over the training; null: the objective's"),
+        DefaultBy("objective", own("mask_rate")),
     ] = None,
-    whole_word: Annotated[bool | None, Field(description="hide all pieces of a word together")] = None,
+    whole_word: Annotated[
+        bool | None,
+        Field(description="hide all pieces of a word together"),
+        DefaultBy("objective", own("whole_word")),
+    ] = None,
     pack: Annotated[
-        bool | None, Field(description="fill rows with several documents, kept apart in attention")
+        bool | None,
+        Field(description="fill rows with several documents, kept apart in attention"),
+        DefaultBy("objective", own("pack")),
     ] = None,
     augment: Annotated[
-        bool | str | None, Field(description="random crops and flips of images; crop: no flips")
+        bool | str | None,
+        Field(description="random crops and flips of images; crop: no flips"),
+        DefaultBy("objective", own("augment")),
     ] = None,
     max_length: Annotated[
-        Schedule | None, Field(description="longest row in tokens, or [start, end] over the training; null: 128")
+        Schedule | None,
+        Field(description="longest row in tokens, or [start, end] over the training; null: the objective's"),
+        DefaultBy("objective", own("max_length")),
     ] = None,
     head_steps: Annotated[
         int, Field(ge=0, description="steps that fit a new head, encoder frozen, before `before` is measured")
@@ -71,7 +83,7 @@ def pretrain(
     early_stopping_patience: Annotated[
         int | None, Field(gt=0, description="stop after so many evaluations without a lower watched loss")
     ] = None,
-    training: Training = OBJECTIVES_OWN,
+    training: Annotated[Training, DefaultBy("objective", DEFAULTS)] = NOTHING,
     max_train_samples: MaxTrainSamples = None,
     seed: Seed = 42,
     output_dir: OutputDir = "outputs/pretrain",

@@ -16,15 +16,7 @@ from hftransfer.stages import pretraining_record as record
 from hftransfer.trainers.exact import estimated_steps, training_arguments
 from hftransfer.trainers.pretraining import PretrainingTrainer
 
-TRAINING = {
-    "learning_rate": 5e-5,
-    "num_train_epochs": 1.0,
-    "per_device_train_batch_size": 32,
-    "warmup_steps": 0.1,
-    "weight_decay": 0.01,
-}
 HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01}
-OWN_OPTIONS = ("mask_rate", "whole_word", "pack", "augment", "max_length")  # each objective has some of them
 HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
 WATCHED_ROWS = 128
 EVALUATIONS = 8  # of the watched rows, in a training
@@ -54,7 +46,7 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     corpus = read(cls, given)
     rows = sum(len(part["train"]) for part in corpus.parts)
     held_out = sum(len(part["test"]) for part in corpus.parts)
-    steps = estimated_steps(training_of(cls, given), rows)
+    steps = estimated_steps(given["training"], rows)
     head = 0 if starts_anew(given) else given["head_steps"]
     return {"class": name, "rows": {"documents": rows, "held out": held_out}, "steps": head + steps}
 
@@ -67,33 +59,12 @@ def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any],
     """
     cls = objectives.find(given["objective"])
     name = models.check(given["model"], cls.job, **given["config"])
-    settings = settings_of(cls, given)
+    settings = {name: given[name] for name in objectives.OBJECTIVES[given["objective"]].settings}
     config = models.config_of(given["model"], given["config"])
     _check_tuning(given, config, cls)
     reader = None if models.is_scratch(given["model"]) else models.reader(given["model"], cls.kind)
     cls.check(config, reader, settings)
     return cls, settings, name
-
-
-def settings_of(cls: type[Objective], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The objective's own options with the caller's over them.
-
-    Raises:
-        HFTransferError: for one that it does not have.
-    """
-    settings = dict(cls.settings)
-    for name in OWN_OPTIONS:
-        if given[name] is None:
-            continue
-        if name not in settings:
-            raise HFTransferError(f"{name}: the objective {cls.name} has no such option; remove it")
-        settings[name] = given[name]
-    return settings
-
-
-def training_of(cls: type[Objective], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`TrainingArguments`' fields: the stage's, the objective's over them, the caller's over both."""
-    return {**TRAINING, **cls.training, **given["training"]}
 
 
 def _check_tuning(given: Mapping[str, Any], config: Any, cls: type[Objective]) -> None:
@@ -150,13 +121,13 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     rows = objective.rows(_replayed(corpus, given), key="data")
     held_out = _held_out(objective, corpus, given)
     path = folder.begin()
-    found = record.Found(objective, given, training_of(cls, given), corpus, rows, held_out, extended)
+    found = record.Found(objective, given, corpus, rows, held_out, extended)
     fitted = bool(new) and not starts_anew(given) and given["head_steps"] > 0
     if fitted:
-        head = {**found.training, **HEAD_TRAINING, "max_steps": given["head_steps"]}
+        head = {**given["training"], **HEAD_TRAINING, "max_steps": given["head_steps"]}
         found.curves["new head, encoder frozen"] = _train(found, head, path / "checkpoints" / "head", head=True)
     found.measure("before")
-    found.curves[cls.loss_name] = _train(found, found.training, path / "checkpoints" / "whole", head=False)
+    found.curves[cls.loss_name] = _train(found, given["training"], path / "checkpoints" / "whole", head=False)
     found.measure("after")
     objective.save(path)
     record.finish(

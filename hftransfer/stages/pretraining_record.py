@@ -25,7 +25,6 @@ class Found:
 
     objective: Objective
     given: dict[str, Any]
-    training: dict[str, Any]
     corpus: Any
     rows: Any
     held_out: Any
@@ -63,7 +62,7 @@ def finish(folder: StageFolder, found: Found, *, start: str) -> None:
     evidence = {
         "stage": "pretrain",
         "title": found.objective.title,
-        "settings": {**found.given, "training": found.training},
+        "settings": found.given,
         "notes": [STARTS[start], *_notes(found, protocol)],
         "before_name": "before",
         "after_name": "after",
