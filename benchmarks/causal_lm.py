@@ -138,7 +138,7 @@ def main() -> None:
             found[name].append(measure(make, setting))
             print(name, {key: round(value, 3) for key, value in found[name][-1].items()}, file=sys.stderr)
     memory = {} if given.no_memory else {name: _in_fresh_process(name) for name in SIDES}
-    Console(width=110).print(_table(found, memory, given))
+    Console(width=130).print(_table(found, memory, given))
 
 
 def load(given: argparse.Namespace) -> Setting:
