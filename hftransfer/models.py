@@ -167,12 +167,13 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
     """A model for a job, and the names of its weights that the checkpoint does not hold."""
     import transformers
 
+    register_own()
     auto = getattr(transformers, AUTO_CLASSES[job])
     if "num_labels" in options:  # a regression's or a multi-label checkpoint's own loss would be kept
         options = {"problem_type": "single_label_classification", **options}
     if isinstance(model, nn.Module):
         return _from_object(auto, model, options)
-    checkpoint = with_its_head(resolve(model), auto)
+    checkpoint = _with_its_head(resolve(model), job)
     reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with quiet_transformers():
         try:
@@ -189,11 +190,16 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
     return _ready(loaded), new
 
 
-def with_its_head(checkpoint: Checkpoint, auto: Any) -> Checkpoint:
-    """The whole network that pretraining left beside an encoder, where its class is the one that is wanted."""
-    whole = checkpoint.folder / PRETRAINING
-    named = runs.read_json(whole / "config.json").get("architectures") or []
-    return Checkpoint(whole, checkpoint.name, checkpoint.origin) if auto.__name__ in named else checkpoint
+def _with_its_head(checkpoint: Checkpoint, job: str) -> Checkpoint:
+    """The whole network that pretraining left beside an encoder, where its class is the one that does this job."""
+    whole = Checkpoint(checkpoint.folder / PRETRAINING, checkpoint.name, checkpoint.origin)
+    if not (whole.folder / "config.json").exists():
+        return checkpoint
+    named = runs.read_json(whole.folder / "config.json").get("architectures") or []
+    try:
+        return whole if class_for(job, _config(whole)).__name__ in named else checkpoint
+    except HFTransferError:  # it does another job
+        return checkpoint
 
 
 def _resized(loaded: nn.Module, mismatched: Any, new_head: bool, checkpoint: Checkpoint) -> set[str]:
@@ -410,7 +416,8 @@ def config_of(model: Any, overrides: Mapping[str, Any] | None = None) -> Any:
     if not overrides:
         return config
     try:
-        return type(config).from_dict({**known, **overrides})
+        with quiet_transformers():
+            return type(config).from_dict({**known, **overrides})
     except Exception as error:  # of the dataclass's own checks
         raise HFTransferError(f"config: {type(config).__name__} refuses it ({_brief(error)})") from error
 
@@ -419,13 +426,18 @@ def _new_config(model_type: str) -> Any:
     import transformers
     from transformers import CONFIG_MAPPING
 
-    import hftransfer.lstm  # noqa: F401  (registers its architecture)
-
+    register_own()
     if model_type not in CONFIG_MAPPING:
         raise HFTransferError(
             f"model: transformers has no model type '{model_type}'{nearest(model_type, CONFIG_MAPPING.keys())}"
         )
-    return transformers.AutoConfig.for_model(model_type)
+    with quiet_transformers():  # special tokens beyond a small vocabulary: the tokenizer will say which they are
+        return transformers.AutoConfig.for_model(model_type)
+
+
+def register_own() -> None:
+    """Makes transformers know our own architecture, wherever a config or a checkpoint is read."""
+    import hftransfer.lstm  # noqa: F401
 
 
 def class_for(job: str, config: Any) -> Any:
@@ -471,6 +483,7 @@ def _config(checkpoint: Checkpoint) -> Any:
     import transformers
     from safetensors import SafetensorError, safe_open
 
+    register_own()
     try:
         with quiet_transformers():
             config = transformers.AutoConfig.from_pretrained(checkpoint.folder)
@@ -527,7 +540,7 @@ def pooling(config: Any) -> str:
 
     if hasattr(config, "patch_size"):
         return "cls"
-    decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    decoder = config.model_type in (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "lstm")
     return "last" if decoder and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "mean"
 
 

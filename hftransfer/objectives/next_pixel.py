@@ -35,6 +35,10 @@ class TokenRows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(len(self)))
 
+    def select(self, places: Sequence[int]) -> "TokenRows":
+        """Some of the rows."""
+        return TokenRows(self.tokens[list(places)])
+
 
 class TokenCollator:
     """Stacks rows of colours into `input_ids` (batch, pixels). Nothing is drawn, so epochs are alike."""

@@ -1,0 +1,108 @@
+"""`pretrain` and `compare` on images and sounds, from files in folders, as the front door runs them."""
+
+import io
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import AutoModel, AutoModelForImageClassification
+
+import hftransfer
+
+VIT = {
+    "image_size": 16, "patch_size": 4, "num_channels": 1, "hidden_size": 16, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "intermediate_size": 16, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2, "decoder_intermediate_size": 16,
+}  # fmt: skip
+GPT = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, "vocab_size": 17}
+QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of bright and one of dark images."""
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 20)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = np.clip(rng.normal(level, 20, (20, 18)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return str(tmp_path / "pictures")
+
+
+@pytest.fixture
+def tones(tmp_path):
+    """A folder of high and one of low tones, 8 kHz."""
+    rng = np.random.default_rng(0)
+    for name, pitch in (("high", 1200), ("low", 200)):
+        (tmp_path / "tones" / name).mkdir(parents=True)
+        for number in range(12):
+            time = np.arange(2000 + 100 * number) / 8000
+            samples = 8000 * np.sin(2 * np.pi * (pitch + rng.uniform(-50, 50)) * time)
+            file = io.BytesIO()
+            with wave.open(file, "wb") as sound:
+                sound.setparams((1, 2, 8000, 0, "NONE", ""))
+                sound.writeframes(samples.astype("<i2").tobytes())
+            (tmp_path / "tones" / name / f"{number}.wav").write_bytes(file.getvalue())
+    return str(tmp_path / "tones")
+
+
+def run(objective, model, config, data, folder, **options):
+    common = {"training": QUICK, "head_steps": 2, "seed": 1, "output_dir": str(folder)}
+    return hftransfer.pretrain(model, data, objective=objective, config=config, **common, **options)
+
+
+def compared(model, data, folder):
+    few = {"labels_per_class": [2], "trials": 1, "training": QUICK, "seed": 1}
+    return hftransfer.compare(str(model), data, output_dir=str(folder), **few)
+
+
+def complete(result):
+    """What every objective leaves."""
+    assert result.metrics["loss.before"] > 0 and result.metrics["loss.after"] > 0
+    assert result.evidence["verdict"]["text"].startswith("Pretraining ")
+    for picture in result.evidence["pictures"]:
+        assert picture["caption"]
+        with Image.open(result.path / picture["file"]) as drawn:
+            assert drawn.size[0] > 16
+
+
+@pytest.mark.parametrize(
+    "objective, model, config",
+    [
+        ("mae", "scratch/vit_mae", VIT),
+        ("simmim", "scratch/vit", {k: v for k, v in VIT.items() if "decoder" not in k} | {"encoder_stride": 4}),
+    ],
+)
+def test_images_are_painted_in_and_the_encoder_goes_on(objective, model, config, pictures, tmp_path):
+    first = run(objective, model, config, pictures, tmp_path / "first", augment="crop")
+    complete(first)
+    encoder = AutoModel.from_pretrained(first.path)
+    assert type(encoder).__name__ == "ViTModel"
+    AutoModelForImageClassification.from_pretrained(first.path, num_labels=2)
+    again = run(objective, str(first.path), {}, pictures, tmp_path / "again", augment=False)
+    assert "new head" not in str([curve["name"] for curve in again.evidence["curves"]])
+    assert again.metrics["loss.before"] == pytest.approx(first.metrics["loss.after"], rel=1e-4)
+    judged = compared(first.path, pictures, tmp_path / "judged")
+    assert set(judged.metrics) >= {"accuracy.probe.2.pretrained", "accuracy.finetune.2.scratch"}
+
+
+def test_the_next_pixel_is_told_and_the_network_classifies(pictures, tmp_path):
+    first = run("next_pixel", "scratch/imagegpt", GPT, pictures, tmp_path / "first")
+    complete(first)
+    assert first.metrics["bits_per_pixel.after"] == pytest.approx(first.metrics["loss.after"] / np.log(2))
+    again = run("next_pixel", str(first.path), {}, pictures, tmp_path / "again")
+    assert again.metrics["loss.before"] == pytest.approx(first.metrics["loss.after"], rel=1e-4)
+    judged = compared(first.path, pictures, tmp_path / "judged")
+    assert 0 <= judged.metrics["accuracy.finetune.2.pretrained"] <= 1
+
+
+def test_spectrograms_are_painted_in_and_the_encoder_is_judged_on_sounds(tones, tmp_path):
+    first = run("audio_mae", "scratch/vit_mae", {**VIT, "image_size": 32}, tones, tmp_path / "first")
+    complete(first)
+    assert AutoModel.from_pretrained(first.path).config.num_channels == 1
+    again = run("audio_mae", str(first.path), {}, tones, tmp_path / "again")
+    assert again.metrics["loss.before"] == pytest.approx(first.metrics["loss.after"], rel=1e-4)
+    judged = compared(first.path, tones, tmp_path / "judged")
+    assert judged.metrics["test_rows"] == 4
