@@ -44,8 +44,8 @@ def compare(
     logistic regression on the frozen encoder's mean-pooled states.
 
     Returns:
-        A folder with the record (no checkpoint): `accuracy.WAY.N.pretrained` and `.scratch`, means over the trials,
-        `spread.*`, their standard deviations, and the verdict.
+        A folder with the record (no checkpoint): `accuracy.WAY.N.pretrained` and `.scratch` (or `.against`), means
+        over the trials, `spread.*`, their standard deviations, and the verdict.
 
     Raises:
         HFTransferError: in one line, for anything wrong with the options, the data or the checkpoint.

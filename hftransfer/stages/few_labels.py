@@ -18,9 +18,13 @@ from hftransfer.runs import StageFolder
 from hftransfer.trainers.classifier import train_classifier
 from hftransfer.trainers.exact import estimated_steps
 
-SIDES = ("scratch", "pretrained")
 NAMES = {"probe": "probe on frozen features", "finetune": "fine-tuned"}
 RECORD = "trials.json"  # in the working folder: which rows each finished trial got right
+
+
+def sides(given: dict[str, Any]) -> tuple[str, str]:
+    """What the two sides are called in metrics: the other one first."""
+    return ("scratch" if given["against"] is None else "against", "pretrained")
 
 
 class Side(NamedTuple):
@@ -40,7 +44,7 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
         steps = sum(estimated_steps(given["training"], n * classes) for n in given["labels_per_class"])
     rows = {"labelled": len(parts["train"]), "test": len(parts["test"])}
     name = models.class_for(inputs.job(given["model"]), models.config_of(given["model"])).__name__
-    return {"class": name, "rows": rows, "steps": steps * given["trials"] * len(SIDES), "kind": kind}
+    return {"class": name, "rows": rows, "steps": steps * given["trials"] * 2, "kind": kind}
 
 
 def _parts(given: dict[str, Any]) -> dict[str, Dataset]:
@@ -57,18 +61,18 @@ def _parts(given: dict[str, Any]) -> dict[str, Dataset]:
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
     """Runs every trial that is not on record yet, then writes the record."""
     parts = _parts(given)
-    sides = {"pretrained": _side(given["model"], given["model"], parts, given)}
+    ours = _side(given["model"], given["model"], parts, given)
     other = given["model"] if given["against"] is None else given["against"]
-    sides["scratch"] = _side(other, given["against"], parts, given)
+    both = dict(zip(sides(given), (_side(other, given["against"], parts, given), ours), strict=True))
     path = folder.begin()
     right: dict[str, list[int]] = processes.agree(runs.read_json(path / RECORD))
     for trial in range(given["trials"]):
-        for side in SIDES:
-            _try(right, sides[side], side, trial, parts["train"], path, given)
+        for side in both:
+            _try(right, both[side], side, trial, parts["train"], path, given)
     shown = {key: np.array(value, dtype=float) for key, value in right.items()}
     if processes.is_main():
         (path / RECORD).unlink(missing_ok=True)
-    metrics, evidence = _record(given, shown, parts, sides["pretrained"])
+    metrics, evidence = _record(given, shown, parts, ours)
     folder.finish(metrics, evidence)
 
 
@@ -139,7 +143,7 @@ def _record(
     lines, curves = [], []
     protocol = f"held-out rows, mean of {given['trials']} draws of labels"
     for way in given["ways"]:
-        for name in reversed(SIDES):
+        for name in reversed(sides(given)):
             scores = [_trials(right, way, n, name, given) for n in given["labels_per_class"]]
             means, spreads = [float(s.mean()) for s in scores], [float(s.mean(1).std()) for s in scores]
             for number, mean, spread in zip(given["labels_per_class"], means, spreads, strict=True):
@@ -149,12 +153,12 @@ def _record(
             curve = {"name": f"{told}, {NAMES[way]}", "x": "labels of each class", "y": "accuracy"}
             curves.append({**curve, "points": points, "spread": spreads})
         for number in given["labels_per_class"]:
-            pair = [_trials(right, way, number, name, given).mean(0) for name in SIDES]
+            pair = [_trials(right, way, number, name, given).mean(0) for name in sides(given)]
             lines.append(comparison.compare_scores(f"{NAMES[way]}, {number} a class", *pair, protocol=protocol))
     first = given["ways"][0]
     overall = [
         np.mean([_trials(right, first, n, name, given).mean(0) for n in given["labels_per_class"]], axis=0)
-        for name in SIDES
+        for name in sides(given)
     ]
     line = comparison.compare_scores("accuracy", *overall, protocol=protocol)
     counts = ", ".join(map(str, given["labels_per_class"]))
@@ -168,7 +172,7 @@ def _record(
             f"both sides got the same rows, steps and seeds: {given['trials']} draws of each number of labels",
             "bands in the plot are a standard deviation over the draws to each side",
         ],
-        "before_name": _named("scratch", given),
+        "before_name": _named(sides(given)[0], given),
         "after_name": "pretrained",
         "comparison": lines,
         "verdict": comparison.words(line, what=what, subject="Pretraining"),
