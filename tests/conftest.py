@@ -8,10 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hftransfer-tests-"))
 
 import csv
+import io
 import string
+import wave
 
 import numpy as np
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -96,3 +99,32 @@ def reviews(tmp_path):
         return str(path)
 
     return make
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of bright and one of dark images."""
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 20)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = np.clip(rng.normal(level, 20, (20, 18)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return str(tmp_path / "pictures")
+
+
+@pytest.fixture
+def tones(tmp_path):
+    """A folder of high and one of low tones, 8 kHz."""
+    rng = np.random.default_rng(0)
+    for name, pitch in (("high", 1200), ("low", 200)):
+        (tmp_path / "tones" / name).mkdir(parents=True)
+        for number in range(12):
+            time = np.arange(2000 + 100 * number) / 8000
+            samples = 8000 * np.sin(2 * np.pi * (pitch + rng.uniform(-50, 50)) * time)
+            file = io.BytesIO()
+            with wave.open(file, "wb") as sound:
+                sound.setparams((1, 2, 8000, 0, "NONE", ""))
+                sound.writeframes(samples.astype("<i2").tobytes())
+            (tmp_path / "tones" / name / f"{number}.wav").write_bytes(file.getvalue())
+    return str(tmp_path / "tones")

@@ -1,8 +1,5 @@
 """`pretrain` and `compare` on images and sounds, from files in folders, as the front door runs them."""
 
-import io
-import wave
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,35 +14,6 @@ VIT = {
 }  # fmt: skip
 GPT = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64, "vocab_size": 17}
 QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """A folder of bright and one of dark images."""
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 200), ("dark", 20)):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for number in range(15):
-            pixels = np.clip(rng.normal(level, 20, (20, 18)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
-    return str(tmp_path / "pictures")
-
-
-@pytest.fixture
-def tones(tmp_path):
-    """A folder of high and one of low tones, 8 kHz."""
-    rng = np.random.default_rng(0)
-    for name, pitch in (("high", 1200), ("low", 200)):
-        (tmp_path / "tones" / name).mkdir(parents=True)
-        for number in range(12):
-            time = np.arange(2000 + 100 * number) / 8000
-            samples = 8000 * np.sin(2 * np.pi * (pitch + rng.uniform(-50, 50)) * time)
-            file = io.BytesIO()
-            with wave.open(file, "wb") as sound:
-                sound.setparams((1, 2, 8000, 0, "NONE", ""))
-                sound.writeframes(samples.astype("<i2").tobytes())
-            (tmp_path / "tones" / name / f"{number}.wav").write_bytes(file.getvalue())
-    return str(tmp_path / "tones")
 
 
 def run(objective, model, config, data, folder, **options):

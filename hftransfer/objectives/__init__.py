@@ -48,7 +48,13 @@ OBJECTIVES = {
     "audio_mae": Entry(
         "audio_mae", "AudioMAE", "paint in hidden patches of a spectrogram", {"mask_rate": 0.8}, _MASKED_PATCHES
     ),
-    "wav2vec2": Entry("wav2vec2", "Wav2Vec2", "tell a hidden stretch of sound from others", {"mask_rate": 0.65}),
+    "wav2vec2": Entry(
+        "wav2vec2",
+        "Wav2Vec2",
+        "tell a hidden stretch of sound from others",
+        {"mask_rate": 0.65},
+        {"adam_beta2": 0.98, "adam_epsilon": 1e-6},
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """`Trainer` made exact: whatever is killed, the next run ends with bit-identical weights.
 
-`ExactTrainer` overrides one method of `Trainer`, `_get_train_sampler` (an order that depends on seed and epoch only,
-batches of like length). The rest is two callbacks: checkpoints get a manifest, and a loss that is not finite stops.
+`ExactTrainer` overrides two methods of `Trainer`: `_get_train_sampler` (an order that depends on seed and epoch only,
+batches of like length) and `_save` (weights that it can load again). The rest is two callbacks: checkpoints get a manifest, and a loss that is not finite stops.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from hftransfer import processes, runs
@@ -221,6 +221,19 @@ class ExactTrainer(Trainer):
         sampler = EpochSampler(rows, seed=self.args.seed, lengths=self.lengths, batch_size=batch, weights=self.weights)
         self.epoch_aware.append(sampler)
         return sampler
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Writes the weights under the names that the network has.
+
+        transformers 5.23 writes a ViT's under the names of older releases, and loads a checkpoint without turning them
+        back: the weights would silently stay what they were.
+        """
+        if isinstance(self.model, PreTrainedModel) and self.args.should_save:
+            folder = Path(output_dir or str(self.args.output_dir))
+            folder.mkdir(parents=True, exist_ok=True)
+            self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
+        else:
+            super()._save(output_dir, state_dict)
 
     def train_or_resume(self) -> list[dict[str, float]]:
         """Trains to the end from the newest sound checkpoint, if any. Returns the log history.
