@@ -15,7 +15,7 @@ FLOORS = {"functional": 0, "errors": 0, "trainers": 2, "stages": 3, "chain": 4, 
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {  # what may be called where
     r"\bload_dataset\(": ("data/read.py",),
-    r"\.from_pretrained\(": ("models.py",),
+    r"\.from_pretrained\(": ("models/loading.py", "models/readers.py", "models/classes.py"),
     r"\.requires_grad_\(": ("tuning.py",),
     r"\btorch\.load\(": (),
     r"import pickle|import joblib": (),

@@ -1,0 +1,73 @@
+"""What a network says of an example: one vector from a BERT-, GPT- or ViT-style backbone, and class logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hftransfer.errors import HFTransferError
+
+
+def pooling(config: Any) -> str:
+    """How a backbone's states become one vector: `cls` (ViT), `last` (decoders) or `mean` (encoders)."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if hasattr(config, "patch_size"):
+        return "cls"
+    decoder = config.model_type in (*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "lstm")
+    return "last" if decoder and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "mean"
+
+
+def pool(states: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
+    """(batch, length, width) -> (batch, width): mean over real tokens, last real token, or the first."""
+    if how == "cls":
+        return states[:, 0]
+    if attention_mask is None:
+        return states.mean(1) if how == "mean" else states[:, -1]
+    if how == "mean":
+        weights = attention_mask[..., None].to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+    positions = torch.arange(states.shape[1], device=states.device)
+    last = (positions * attention_mask).argmax(1)  # also right when the padding is on the left
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def features(backbone: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone."""
+    states = backbone(**inputs).last_hidden_state  # (batch, length, width)
+    return pool(states, inputs.get("attention_mask"), pooling(backbone.config))
+
+
+def classify(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """One forward of any `AutoModelFor...Classification`.
+
+    Returns:
+        What the last linear layer saw, (batch, width), and its logits, (batch, labels).
+    """
+    seen: list[Tensor] = []
+    with last_linear(model).register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        logits = model(**inputs).logits
+    found = seen[0]
+    if found.dim() == 3:  # decoders score every token and keep the last real one
+        found = pool(found, inputs.get("attention_mask"), "last")
+    return found, logits
+
+
+def last_linear(model: nn.Module) -> nn.Module:
+    """The layer that makes the class logits: the last linear one with as many outputs as labels."""
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    if not linear:
+        raise HFTransferError(f"model: {type(model).__name__} ends in no linear layer over the labels")
+    return linear[-1]
+
+
+def first_position(model: nn.Module) -> int:
+    """The position number of a text's first token: RoBERTa's relatives count from the padding token on."""
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return table.padding_idx + 1
+    return 0

@@ -1,0 +1,68 @@
+"""What turns content into a network's inputs: tokenizers, image processors, feature extractors."""
+
+from typing import Any
+
+from torch import nn
+
+from hftransfer import runs
+from hftransfer.errors import HFTransferError
+from hftransfer.models.checkpoints import resolve
+from hftransfer.models.quiet import brief, quiet_transformers
+
+READERS = {"text": "AutoTokenizer", "image": "AutoImageProcessor", "sound": "AutoFeatureExtractor"}
+
+
+def tokenizer(model: Any) -> Any:
+    """The tokenizer of a checkpoint, with a padding token.
+
+    Raises:
+        HFTransferError: when the checkpoint has none.
+    """
+    from transformers import AutoTokenizer
+
+    if isinstance(model, nn.Module):
+        model = getattr(model, "name_or_path", "") or model.config.name_or_path
+        if not model:
+            raise HFTransferError("model: the model object names no checkpoint; pass `tokenizer=` as well")
+    checkpoint = resolve(model)
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
+    if not any((checkpoint.folder / file).exists() for file in files):
+        raise HFTransferError(f"model: {checkpoint.name} has no tokenizer; save one into it with save_pretrained")
+    try:
+        with quiet_transformers():
+            found = AutoTokenizer.from_pretrained(checkpoint.folder)
+    except Exception as error:  # the tokenizers library raises plain `Exception` for a broken file
+        raise HFTransferError(f"model: {checkpoint.name}: its tokenizer cannot be read ({brief(error)})") from error
+    if found.pad_token is None:
+        found.pad_token = found.eos_token
+    return found
+
+
+def reader(model: Any, kind: str) -> Any:
+    """What turns content into a network's inputs: a tokenizer, an image processor or a feature extractor.
+
+    Raises:
+        HFTransferError: when the checkpoint has none.
+    """
+    import transformers
+
+    if kind == "text":
+        return tokenizer(model)
+    name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
+    checkpoint = resolve(name)
+    try:
+        with quiet_transformers():
+            backend = {"backend": "pil"} if kind == "image" else {}  # torchvision is no dependency
+            return getattr(transformers, READERS[kind]).from_pretrained(checkpoint.folder, **backend)
+    except (OSError, ValueError, ImportError) as error:
+        wanted = {"image": "an image processor", "sound": "a feature extractor"}[kind]
+        raise HFTransferError(
+            f"model: {checkpoint.name} has no preprocessor_config.json that gives {wanted} ({brief(error)}); save "
+            "one into it with save_pretrained"
+        ) from error
+
+
+def hears(model: Any) -> bool:
+    """Whether what makes a checkpoint's inputs takes sounds: it has a sampling rate."""
+    name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
+    return bool(name) and "sampling_rate" in runs.read_json(resolve(name).folder / "preprocessor_config.json")
