@@ -30,6 +30,8 @@ state = processes.state()
 line = f"rank {state.process_index} of {state.num_processes}, {state.distributed_type}, {len(saves)} saved"
 os.write(1, (line + "\\n").encode())  # in one piece: both ranks write here
 """
+GPT2 = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 32, "vocab_size": 300}
+GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 TRAINING = {"max_steps": 5, "logging_steps": 1, "learning_rate": 1e-3, "bf16": False, "save_strategy": "no"}
 
 
@@ -68,12 +70,14 @@ def points(folder: Path, last: bool = True) -> list[float]:
         ("adapt", {"method": "mcc", "balanced": False}),
         ("adapt", {"method": "coral", "weight": 100.0, "balanced": True}),
         ("pretrain", {"head_steps": 2}),
+        ("pretrain", {"objective": "causal_lm", "config": GPT2, "layer_decay": 0.8}),
         ("finetune", {}),
     ],
-    ids=["mcc", "coral", "pretrain", "finetune"],
+    ids=["mcc", "coral", "masked_lm", "causal_lm", "finetune"],
 )
 def test_two_processes_equal_one_with_the_doubled_batch(verb, options, still_bert, reviews, tmp_path, capfd):
     source, target = reviews("source", 80), reviews("target", 80)
+    model = "scratch/gpt2" if "config" in options else still_bert
     common = {**options, "max_length": 16, "seed": 5}
 
     def training(batch):
@@ -81,10 +85,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(verb, options, still_ber
 
     data = {"data": source if verb == "finetune" else [source, target]}
     data = {"source": source, "target": target} if verb == "adapt" else data
-    one = getattr(hftransfer, verb)(still_bert, **data, **common, **training(16), output_dir=str(tmp_path / "one"))
+    one = getattr(hftransfer, verb)(model, **data, **common, **training(16), output_dir=str(tmp_path / "one"))
     (tmp_path / "worker.py").write_text(WORKER)
     given = json.dumps({**common, **training(8)})
-    ran = torchrun(["worker.py", verb, str(tmp_path / "two"), still_bert, source, target, given], tmp_path)
+    ran = torchrun(["worker.py", verb, str(tmp_path / "two"), model, source, target, given], tmp_path)
     assert ran.returncode == 0, ran.stderr
     told = [f"rank {rank} of 2, DistributedType.MULTI_CPU, {saved} saved" for rank, saved in ((0, 1), (1, 0))]
     assert sorted(ran.stdout.splitlines()) == told  # only the main process writes the checkpoint

@@ -3,6 +3,7 @@
 `demo/api_docs` asks for the topic of a docstring. Source domain: SciPy's documentation; target domain: PyTorch's.
 The leading signature line of a docstring is dropped, because in PyTorch it often spells the module (`linalg.norm(A)`),
 which is the label. `demo/digits` and `demo/rendered_digits` are the vision pair: handwritten and drawn.
+`demo/docs`, `demo/varied_digits` and `demo/spoken_digits` are for pretraining; each has its own file.
 """
 
 import functools

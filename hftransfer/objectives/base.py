@@ -85,8 +85,8 @@ class Objective(abc.ABC):
     def rows(self, content: Any, *, key: str) -> Any:
         """Content (a `datasets.Dataset` of one column: text, image or audio) as rows to train or measure on.
 
-        A row is a mapping; its key `row` is its number, which keys what is hidden in it. `key` names the data in
-        errors.
+        A row is a mapping; its key `row` is its number, which keys what is hidden in it. The rows have a length and
+        `select`. `key` names the data in errors.
         """
 
     def lengths(self, rows: Any) -> Sequence[int] | None:

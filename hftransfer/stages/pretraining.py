@@ -172,18 +172,13 @@ def _held_out(objective: Objective, corpus: Corpus, given: Mapping[str, Any]) ->
     rows = objective.rows(corpus.content("test"), key="data")
     order = np.random.default_rng(given["seed"]).permutation(len(rows))
     apart = min(WATCHED_ROWS, len(rows) // 4) if given["early_stopping_patience"] else 0
-    measured = chosen(rows, np.sort(order[apart:][:HELD_OUT_ROWS]))
-    watched = chosen(rows, np.sort(order[: apart or WATCHED_ROWS]))
+    measured = rows.select(np.sort(order[apart:][:HELD_OUT_ROWS]).tolist())
+    watched = rows.select(np.sort(order[: apart or WATCHED_ROWS]).tolist())
     if corpus.general is None:
         return HeldOut(measured, watched, None)
     general = objective.rows(corpus.general["test"], key="general")
     order = np.random.default_rng(given["seed"]).permutation(len(general))
-    return HeldOut(measured, watched, chosen(general, np.sort(order[:HELD_OUT_ROWS])))
-
-
-def chosen(rows: Any, places: np.ndarray) -> Any:
-    """Some of an objective's rows, which may be a `datasets.Dataset` or any sequence with `select`."""
-    return rows.select(places.tolist())
+    return HeldOut(measured, watched, general.select(np.sort(order[:HELD_OUT_ROWS]).tolist()))
 
 
 def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, head: bool) -> list[dict[str, float]]:

@@ -1,7 +1,8 @@
 """`Trainer` made exact: whatever is killed, the next run ends with bit-identical weights.
 
 `ExactTrainer` overrides two methods of `Trainer`: `_get_train_sampler` (an order that depends on seed and epoch only,
-batches of like length) and `_save` (weights that it can load again). The rest is two callbacks: checkpoints get a manifest, and a loss that is not finite stops.
+batches of like length) and `_save` (weights that it can load again). The rest is two callbacks: checkpoints get a
+manifest, and a loss that is not finite stops.
 """
 
 import contextlib
