@@ -18,7 +18,7 @@ AUTO_CLASSES = {
     "masked_lm": "AutoModelForMaskedLM",
     "causal_lm": "AutoModelForCausalLM",
     "mae": "ViTMAEForPreTraining",
-    "simmim": "AutoModelForMaskedImageModeling",
+    "simmim": "ViTForMaskedImageModeling",
     "next_pixel": "ImageGPTForCausalImageModeling",
     "audio_mae": "ViTMAEForPreTraining",
     "wav2vec2": "Wav2Vec2ForPreTraining",
@@ -28,6 +28,7 @@ AUTO_CLASSES = {
 }
 TAKES = {  # the architectures whose weights a class without an Auto class can begin with
     "ViTMAEForPreTraining": ("vit_mae", "vit"),
+    "ViTForMaskedImageModeling": ("vit", "vit_mae"),
     "ImageGPTForCausalImageModeling": ("imagegpt",),
     "Wav2Vec2ForPreTraining": ("wav2vec2",),
 }

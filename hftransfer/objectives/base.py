@@ -66,6 +66,11 @@ class Objective(abc.ABC):
         """
 
     @classmethod
+    def new_config(cls, config: Any) -> Any:
+        """The config of a new network, where this objective wants some of it otherwise than was asked for."""
+        return config
+
+    @classmethod
     def new_reader(cls, config: Any, content: Any) -> Any:
         """A reader for a new network of these sizes, learnt from the training content where it must be.
 

@@ -174,15 +174,22 @@ def _side(value: Any, name: str) -> int:
 
 def plain_vit(network: nn.Module) -> nn.Module:
     """The encoder of a pretraining network as a `ViTModel` of equal states, without decoder and mask token."""
-    from transformers import ViTConfig, ViTModel
+    from transformers import ViTModel
 
-    known = set(ViTConfig().to_dict()) - {"model_type", "architectures", "transformers_version"}
-    fields = {name: value for name, value in network.config.to_dict().items() if name in known}
-    fields["encoder_stride"] = geometry(network.config)[1]  # so that it can go on with simmim
     weights = {n: v for n, v in network.base_model.state_dict().items() if n != "embeddings.mask_token"}
-    plain = ViTModel(ViTConfig.from_dict(fields), add_pooling_layer=any(n.startswith("pooler.") for n in weights))
+    pooled = any(name.startswith("pooler.") for name in weights)
+    plain = ViTModel(vit_config(network.config), add_pooling_layer=pooled)
     plain.load_state_dict(weights)
     return plain
+
+
+def vit_config(config: Any) -> Any:
+    """The fields of a config that a plain ViT has, with what makes it fit for SimMIM."""
+    from transformers import ViTConfig
+
+    known = set(ViTConfig().to_dict()) - {"model_type", "architectures", "transformers_version"}
+    fields = {name: value for name, value in config.to_dict().items() if name in known}
+    return ViTConfig.from_dict({**fields, "encoder_stride": geometry(config)[1]})
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from hftransfer.errors import HFTransferError
 from hftransfer.functional.patches import hide_blocks, patchify
 from hftransfer.objectives import OBJECTIVES
 from hftransfer.objectives.base import Losses
-from hftransfer.objectives.masked_patches import MaskedPatches, geometry, rates_of, refill
+from hftransfer.objectives.masked_patches import MaskedPatches, geometry, rates_of, refill, vit_config
 
 BLOCK, FEWEST_BLOCKS = 32, 6  # pixels a side; of small images fewer, so that a side has this many blocks
 
@@ -50,6 +50,10 @@ class SimMIM(MaskedPatches):
         for rate in rates_of(settings):
             if math.ceil(blocks * rate) >= blocks:
                 raise HFTransferError(f"mask_rate: {rate} of {blocks} blocks hides all; at least one must stay")
+
+    @classmethod
+    def new_config(cls, config: Any) -> Any:
+        return vit_config(config)
 
     @classmethod
     def mend(cls, network: nn.Module, new: Sequence[str]) -> None:

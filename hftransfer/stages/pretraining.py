@@ -61,6 +61,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any],
     name = models.check(given["model"], cls.job, **given["config"])
     settings = {name: given[name] for name in objectives.OBJECTIVES[given["objective"]].settings}
     config = models.config_of(given["model"], given["config"])
+    config = cls.new_config(config) if starts_anew(given) else config
     _check_tuning(given, config, cls)
     reader = None if models.is_scratch(given["model"]) else models.reader(given["model"], cls.kind)
     cls.check(config, reader, settings)
@@ -145,7 +146,7 @@ def begin(cls: type[Objective], given: Mapping[str, Any], corpus: Corpus) -> tup
         network, new = models.load_reported(given["model"], cls.job, **given["config"])
         cls.mend(network, new)
         return network, models.reader(given["model"], cls.kind), new
-    config = models.config_of(given["model"], given["config"])
+    config = cls.new_config(models.config_of(given["model"], given["config"]))
     if models.is_scratch(given["model"]):
         reader = cls.new_reader(config, corpus.content("train"))
         config = scratch.fit_config(config, reader) if cls.kind == "text" else config

@@ -140,7 +140,7 @@ def _shape_of(found: Found) -> str:
         return "The watched loss has risen again since its lowest: train shorter, or with a lower learning rate."
     if fall > 0 and last > STILL_FALLING * fall:
         return "The watched loss is still falling: a longer training would lower it further."
-    return "The watched loss has flattened."
+    return "The watched loss has flattened, as it does when the learning rate runs out."
 
 
 def _notes(found: Found, protocol: str) -> list[str]:
