@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 _SECRET_KEYS = {"token", "hub_token", "hf_token", "push_to_hub_token", "use_auth_token", "password", "api_key"}
@@ -116,4 +116,6 @@ def _setting(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return ", ".join(_setting(item) for item in value)
+    if isinstance(value, str) and Path(value).is_absolute():
+        return clean(Path(value).name)  # where this machine keeps it is nobody's business
     return clean(f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else value)

@@ -18,7 +18,7 @@ from hftransfer.runs import StageFolder
 from hftransfer.trainers.classifier import train_classifier
 from hftransfer.trainers.exact import estimated_steps
 
-NAMES = {"probe": "probe on frozen features", "finetune": "fine-tuned"}
+NAMES = {"probe": "probe", "finetune": "fine-tuned"}
 RECORD = "trials.json"  # in the working folder: which rows each finished trial got right
 
 
@@ -170,6 +170,7 @@ def _record(
         "settings": given,
         "notes": [
             f"both sides got the same rows, steps and seeds: {given['trials']} draws of each number of labels",
+            "probe: logistic regression on the frozen encoder's mean-pooled states; fine-tuned: every weight trained",
             "bands in the plot are a standard deviation over the draws to each side",
         ],
         "before_name": _named(sides(given)[0], given),

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 import subprocess
@@ -162,3 +163,22 @@ def test_missing_or_broken_records_are_named(run_folder: Path) -> None:
     (run_folder / "2-adapt" / "evidence.json").write_text('{"stage": "adapt"}', encoding="utf-8")
     with pytest.raises(HFTransferError, match=r"lacks 'id'"):
         report.render(run_folder)
+
+
+def test_a_stored_picture_is_written_into_the_page_and_may_be_shown(run_folder):
+    folder = next(path for path in sorted(run_folder.iterdir()) if (path / "evidence.json").exists())
+    evidence = json.loads((folder / "evidence.json").read_text())
+    evidence["pictures"] = [
+        {"file": "a.png", "caption": "from <top> to bottom"},
+        {"file": "../b.png", "caption": "of another folder"},
+        {"file": "missing.png", "caption": "not there"},
+    ]
+    evidence["settings"]["model"] = "/somewhere/private/checkpoint"
+    (folder / "evidence.json").write_text(json.dumps(evidence))
+    (folder / "a.png").write_bytes(b"picture")
+    (run_folder / "b.png").write_bytes(b"other")
+    report.render(run_folder)
+    page = (run_folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 1 and base64.b64encode(b"picture").decode() in page
+    assert "img-src data:" in page and "from &lt;top&gt; to bottom" in page
+    assert "/somewhere" not in page and "checkpoint" in page
