@@ -1,5 +1,6 @@
 """What `pretrain` does: content and network, held-out losses, a head, the training, the record."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ from hftransfer.trainers.pretraining import PretrainingTrainer
 HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01}
 HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
 WATCHED_ROWS = 128
-EVALUATIONS = 8  # of the watched rows, in a training
+EVALUATIONS = 8  # of the watched rows in a training, at most
+WATCHING = 0.1  # of a training's time at most: a row that is only measured costs a third of one that is trained on
 
 
 class Corpus(NamedTuple):
@@ -182,13 +184,21 @@ def _held_out(objective: Objective, corpus: Corpus, given: Mapping[str, Any]) ->
     return HeldOut(measured, watched, general.select(np.sort(order[:HELD_OUT_ROWS]).tolist()))
 
 
+def _every(steps: int, training: Mapping[str, Any], found: "record.Found") -> int:
+    """Steps between two looks at the watched rows: few in a short training, unless they decide when to stop."""
+    rows = steps * training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
+    affordable = int(WATCHING * rows / (len(found.held_out.watched) / 3))
+    looks = EVALUATIONS if found.given["early_stopping_patience"] else max(1, min(EVALUATIONS, affordable))
+    return max(1, math.ceil(steps / looks))
+
+
 def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, head: bool) -> list[dict[str, float]]:
     given, network = found.given, found.objective.network
     still = [network.base_model] if head else []
     if not head and given["freeze"] is not None:
         still = tuning.lowest(network, given["freeze"])
     total = estimated_steps(training, len(found.rows))
-    watching = {} if head else {"eval_strategy": "steps", "eval_steps": max(1, -(-total // EVALUATIONS))}
+    watching = {} if head else {"eval_strategy": "steps", "eval_steps": _every(total, training, found)}
     with tuning.frozen(*still), tuning.adapters(network, None if head else given["lora"]):
         trainer = PretrainingTrainer(
             objective=found.objective,
