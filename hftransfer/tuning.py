@@ -24,7 +24,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 def blocks(network: nn.Module) -> nn.ModuleList:
-    """The backbone's repeated blocks, from the input on: the first longest list of modules in it.
+    """The backbone's repeated blocks, from the input on: the list of modules in it that holds the most weights.
 
     Raises:
         HFTransferError: when there is none.
@@ -34,7 +34,7 @@ def blocks(network: nn.Module) -> nn.ModuleList:
         raise HFTransferError(
             f"freeze, layer_decay: {type(network).__name__} has no list of blocks; remove the option"
         )
-    return max(lists, key=len)  # of equally long ones the first: an encoder's before its decoder's
+    return max(lists, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
 
 
 def lowest(network: nn.Module, freeze: str | int) -> list[nn.Module]:
@@ -43,6 +43,8 @@ def lowest(network: nn.Module, freeze: str | int) -> list[nn.Module]:
     Raises:
         HFTransferError: when the network has fewer blocks.
     """
+    if freeze == "embeddings" and not any(isinstance(module, nn.ModuleList) for module in network.modules()):
+        return [network.get_input_embeddings()]  # a recurrent network
     stack = blocks(network)
     count = 0 if freeze == "embeddings" else int(freeze)
     if count > len(stack):
@@ -89,20 +91,25 @@ def adapters(network: nn.Module, lora: Mapping[str, Any] | None) -> Iterator[Non
     if lora is None:
         yield
         return
-    import peft
-
     before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks for a property that has a new name
-            wrapped = peft.get_peft_model(network, peft.LoraConfig(**lora))  # changes `network` itself
-    except (ValueError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HFTransferError(f"lora: {reason[:200]}") from error
+    wrapped = with_adapters(network, lora)
     yield
     wrapped.merge_and_unload()
     for parameter, wanted in before:
         parameter.requires_grad_(wanted)
+
+
+def with_adapters(network: nn.Module, lora: Mapping[str, Any]) -> Any:
+    """PEFT's wrapper around a network, which is changed itself; raises as `adapters` does."""
+    import peft
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks for a property that has a new name
+            return peft.get_peft_model(network, peft.LoraConfig(**lora))
+    except (ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HFTransferError(f"lora: {reason[:200]}") from error
 
 
 def trainable(parameters: Iterable[nn.Parameter]) -> int:

@@ -44,7 +44,13 @@ OBJECTIVES = {
         {"mask_rate": 0.6, "augment": True},
         {"learning_rate": 1e-4, "weight_decay": 0.05},
     ),
-    "next_pixel": Entry("next_pixel", "NextPixel", "tell the next pixel's colour", {}),
+    "next_pixel": Entry(
+        "next_pixel",
+        "NextPixel",
+        "tell the next pixel's colour",
+        {},
+        {"learning_rate": 1e-3, "adam_beta2": 0.95, "weight_decay": 0.0},
+    ),
     "audio_mae": Entry(
         "audio_mae", "AudioMAE", "paint in hidden patches of a spectrogram", {"mask_rate": 0.8}, _MASKED_PATCHES
     ),

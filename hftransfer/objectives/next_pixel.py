@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +65,6 @@ class NextPixel(Objective):
     unit = "pixels"
     title = "Next-pixel prediction on unlabelled images"
     citations = ("Chen et al. 2020, Generative Pretraining from Pixels, ICML 2020",)
-    training: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-3, "adam_beta2": 0.95, "weight_decay": 0.0}
 
     def __init__(self, network: nn.Module, reader: Any, settings: Mapping[str, Any], *, seed: int) -> None:
         super().__init__(network, reader, settings, seed=seed)

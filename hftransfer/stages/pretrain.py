@@ -64,7 +64,8 @@ def pretrain(
         int, Field(ge=0, description="steps that fit a new head, encoder frozen, before `before` is measured")
     ] = 80,
     freeze: Annotated[
-        int | str | None, Field(description="hold still: embeddings, or a number: those and the first N blocks")
+        Annotated[int, Field(ge=0, strict=True)] | str | None,
+        Field(description="hold still: embeddings, or a number: those and the first N blocks"),
     ] = None,
     lora: Annotated[
         LoraFields | None,
@@ -79,7 +80,7 @@ def pretrain(
     general: Annotated[
         Data | None, Field(description="data on which forgetting is measured, as data elsewhere")
     ] = None,
-    replay: Annotated[float, Field(ge=0, lt=1, description="share of the training rows taken from `general`")] = 0.0,
+    replay: Annotated[float, Field(ge=0, lt=1, description="share of the training taken from `general`")] = 0.0,
     early_stopping_patience: Annotated[
         int | None, Field(gt=0, description="stop after so many evaluations without a lower watched loss")
     ] = None,

@@ -21,6 +21,7 @@ HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.0
 HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
 WATCHED_ROWS = 128
 EVALUATIONS = 8  # of the watched rows in a training, at most
+FEWEST_LOOKS = 3  # that tell whether a curve still falls
 WATCHING = 0.1  # of a training's time at most: a row that is only measured costs a third of one that is trained on
 
 
@@ -48,9 +49,14 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     corpus = read(cls, given)
     rows = sum(len(part["train"]) for part in corpus.parts)
     held_out = sum(len(part["test"]) for part in corpus.parts)
-    steps = estimated_steps(given["training"], rows)
-    head = 0 if starts_anew(given) else given["head_steps"]
-    return {"class": name, "rows": {"documents": rows, "held out": held_out}, "steps": head + steps}
+    steps = estimated_steps(given["training"], rows) + (0 if starts_anew(given) else given["head_steps"])
+    # how many rows texts make is known once they are cut or packed
+    counted = cls.kind != "text" or given["training"].get("max_steps", -1) > 0
+    return {
+        "class": name,
+        "rows": {"documents": rows, "held out": held_out},
+        "steps": steps if counted else f"{steps} at one document a row",
+    }
 
 
 def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any], str]:
@@ -71,6 +77,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any],
 
 
 def _check_tuning(given: Mapping[str, Any], config: Any, cls: type[Objective]) -> None:
+    """What decides which weights train, tried on a network without weights."""
     if isinstance(given["freeze"], str) and given["freeze"] != "embeddings":
         raise HFTransferError(
             f"freeze: expected embeddings or a number of blocks, found '{given['freeze']}'"
@@ -79,14 +86,29 @@ def _check_tuning(given: Mapping[str, Any], config: Any, cls: type[Objective]) -
     for option in ("freeze", "layer_decay"):
         if given[option] is not None and given["lora"] is not None:
             raise HFTransferError(f"{option}: with lora only the adapters train; remove one of the two")
+    network = models.skeleton(config, cls.job)
     if given["freeze"] is not None:
-        tuning.lowest(models.skeleton(config, cls.job), given["freeze"])
+        tuning.lowest(network, given["freeze"])
+    if given["layer_decay"] is not None:
+        tuning.blocks(network)
+    if given["training"].get("gradient_checkpointing") and not network.supports_gradient_checkpointing:
+        raise HFTransferError(f"training.gradient_checkpointing: {type(network).__name__} has none; remove it")
+    if given["lora"] is not None:
+        tuning.with_adapters(network, given["lora"])
     if given["replay"] and given["general"] is None:
-        raise HFTransferError("replay: takes rows from general, which is not given; add general: DATA")
-    if given["extend_vocabulary"] and cls.kind != "text":
+        raise HFTransferError("replay: takes texts from general, which is not given; add general: DATA")
+    if given["extend_vocabulary"]:
+        _check_extension(given, cls)
+
+
+def _check_extension(given: Mapping[str, Any], cls: type[Objective]) -> None:
+    if cls.kind != "text":
         raise HFTransferError(f"extend_vocabulary: {cls.name} reads no text; remove it")
-    if given["extend_vocabulary"] and (models.is_scratch(given["model"]) or given["freeze"] is not None):
-        raise HFTransferError("extend_vocabulary: new words need a tokenizer to add to and embeddings that train")
+    if models.is_scratch(given["model"]):
+        raise HFTransferError("extend_vocabulary: a new network learns its words anyway; set config.vocab_size")
+    for option in ("freeze", "lora"):
+        if given[option] is not None:
+            raise HFTransferError(f"extend_vocabulary: new words need embeddings that train; remove {option}")
 
 
 def read(cls: type[Objective], given: Mapping[str, Any]) -> Corpus:
@@ -111,7 +133,7 @@ def _drawn(part: Any, key: str, given: Mapping[str, Any]) -> Any:
 
 
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
-    """Trains and records; everything that can be wrong is found before the folder is begun."""
+    """Trains and records; what can be wrong is found before the folder is begun."""
     cls, settings, _ = prepared(given)
     corpus = read(cls, given)
     set_seed(given["seed"])
@@ -154,6 +176,11 @@ def begin(cls: type[Objective], given: Mapping[str, Any], corpus: Corpus) -> tup
         config = scratch.fit_config(config, reader) if cls.kind == "text" else config
     else:
         reader = models.reader(given["model"], cls.kind)
+        if cls.kind == "text" and config.vocab_size < len(reader):
+            raise HFTransferError(
+                f"config.vocab_size: {config.vocab_size} is less than the {len(reader)} tokens of the checkpoint's "
+                "tokenizer, which from_scratch keeps"
+            )
     network = models.fresh_network(models.class_for(cls.job, config), config)
     new = [name for name, _ in network.named_parameters()]
     cls.mend(network, new)
@@ -161,14 +188,25 @@ def begin(cls: type[Objective], given: Mapping[str, Any], corpus: Corpus) -> tup
 
 
 def _replayed(corpus: Corpus, given: Mapping[str, Any]) -> Dataset:
-    """The content to train on, with so many general rows that they are the share `replay` of it."""
+    """The content to train on, with so much of the general one that it is the share `replay`: of bytes, for text."""
     own = corpus.content("train")
     if not given["replay"]:
         return own
     general = corpus.general["train"]  # type: ignore[index]
-    wanted = round(len(own) * given["replay"] / (1 - given["replay"]))
-    drawn = np.random.default_rng((given["seed"], len(own))).permutation(len(general))
-    return concatenate_datasets([own, general.select(np.resize(drawn, wanted))])
+    sizes = _sizes(general)
+    wanted = _sizes(own).sum() * given["replay"] / (1 - given["replay"])
+    rng = np.random.default_rng((given["seed"], len(own)))
+    times = int(wanted // sizes.sum()) + 1
+    order = np.concatenate([rng.permutation(len(general)) for _ in range(times)])
+    taken = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
+    return concatenate_datasets([own, general.select(order[:taken])])
+
+
+def _sizes(content: Dataset) -> np.ndarray:
+    """How much each row is: a text its bytes, anything else one."""
+    if "text" not in content.column_names:
+        return np.ones(len(content))
+    return np.array([len(text.encode("utf-8", "surrogatepass")) for text in content["text"]], dtype=float)
 
 
 def _held_out(objective: Objective, corpus: Corpus, given: Mapping[str, Any]) -> HeldOut:
@@ -188,7 +226,7 @@ def _every(steps: int, training: Mapping[str, Any], found: "record.Found") -> in
     """Steps between two looks at the watched rows: few in a short training, unless they decide when to stop."""
     rows = steps * training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1)
     affordable = int(WATCHING * rows / (len(found.held_out.watched) / 3))
-    looks = EVALUATIONS if found.given["early_stopping_patience"] else max(1, min(EVALUATIONS, affordable))
+    looks = EVALUATIONS if found.given["early_stopping_patience"] else max(FEWEST_LOOKS, min(EVALUATIONS, affordable))
     return max(1, math.ceil(steps / looks))
 
 
@@ -197,7 +235,8 @@ def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, hea
     still = [network.base_model] if head else []
     if not head and given["freeze"] is not None:
         still = tuning.lowest(network, given["freeze"])
-    total = estimated_steps(training, len(found.rows))
+    processes_ = processes.state().num_processes
+    total = -(-estimated_steps(training, len(found.rows)) // (1 if training.get("max_steps", -1) > 0 else processes_))
     watching = {} if head else {"eval_strategy": "steps", "eval_steps": _every(total, training, found)}
     with tuning.frozen(*still), tuning.adapters(network, None if head else given["lora"]):
         trainer = PretrainingTrainer(
