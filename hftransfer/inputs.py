@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hftransfer import models
 from hftransfer.data import images, sounds, spectrograms, text
+from hftransfer.objectives.text import check_positions
 
 Kind = Literal["text", "image", "sound"]
 JOBS = {"text": "text_classification", "image": "image_classification", "sound": "audio_classification"}
@@ -47,6 +48,17 @@ def reads(model: Any) -> Kind:
 def job(model: Any) -> str:
     """The key of `models.AUTO_CLASSES` that classifies what a checkpoint reads; a ViT sees spectrograms as images."""
     return JOBS["image" if kind_of(models.config_of(model)) == "image" else reads(model)]
+
+
+def check_length(model: Any, max_length: int) -> None:
+    """Refuses texts longer than a checkpoint has positions for; only the config is read.
+
+    Raises:
+        HFTransferError: naming the most tokens that it takes.
+    """
+    if reads(model) == "text":
+        config = models.config_of(model)
+        check_positions(config, max_length, models.first_position(models.skeleton(config, "encoder")))
 
 
 def labelled_inputs(content: Dataset, model: Any, *, key: str, max_length: int) -> Inputs:

@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import hftransfer
 from hftransfer import models
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.few_labels import draw, probe
+from hftransfer.functional.patches import position_table
+from hftransfer.lstm import LSTMConfig, LSTMModel
+from hftransfer.stages import few_labels
+from hftransfer.stages.beginning import new_network
 
 QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 
@@ -14,6 +21,53 @@ QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3
 def compare(model, data, folder, **options):
     given = {"labels_per_class": [2, 4], "trials": 2, "max_length": 16, "seed": 1, "training": QUICK}
     return hftransfer.compare(str(model), data, output_dir=str(folder), **{**given, **options})
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt(tmp_path_factory, word_tokenizer):
+    """A decoder of 64 positions that names no padding token, nor does its tokenizer."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_gpt"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=word_tokenizer.backend_tokenizer, eos_token="[SEP]", unk_token="[UNK]"
+    )
+    config = GPT2Config(
+        n_layer=1, n_embd=16, n_head=2, n_positions=64, vocab_size=len(word_tokenizer), eos_token_id=3, bos_token_id=3
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lstm(tmp_path_factory, word_tokenizer):
+    """An encoder of an architecture that has no class for classifying."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_lstm"
+    LSTMModel(LSTMConfig(vocab_size=len(word_tokenizer), hidden_size=16, num_hidden_layers=1)).save_pretrained(folder)
+    word_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def options_of(model, data, **options):
+    """What `plan` gets from the front door."""
+    given = {
+        "model": str(model), "against": None, "data": data, "labels_per_class": [2, 4], "trials": 2, "seed": 1,
+        "ways": ["probe", "finetune"], "test_rows": 10, "max_train_samples": None, "training": QUICK, "max_length": 16,
+    }  # fmt: skip
+    return {**given, **options}
+
+
+def rare(rows_of, test_rows_of=None):
+    """Texts with so many training rows of each class, in the classes' order, and so many to test on."""
+    names = [f"class {number}" for number in range(len(rows_of))]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+
+    def part(counts):
+        labels = [label for label, count in enumerate(counts) for _ in range(count)]
+        return Dataset.from_dict({"text": ["the pan is very quiet"] * len(labels), "label": labels}, features=features)
+
+    return DatasetDict(train=part(rows_of), test=part(test_rows_of or [4] * len(rows_of)))
 
 
 def test_fewer_labels_are_among_more_and_each_class_has_as_many():
@@ -74,9 +128,98 @@ def test_what_cannot_be_compared_is_refused(tiny_bert, reviews, tmp_path):
         compare("scratch/bert", reviews("source"), tmp_path / "out")
     with pytest.raises(HFTransferError, match="expected"):
         compare(tiny_bert, reviews("source"), tmp_path / "out", labels_per_class=[])
-    planned = plan(
-        model=str(tiny_bert), against=None, data=reviews("source"), labels_per_class=[2, 4], trials=2, seed=1,
-        ways=["probe", "finetune"], test_rows=10, max_train_samples=None, training=QUICK,
-    )  # fmt: skip
+    planned = plan(**options_of(tiny_bert, reviews("source")))
     assert planned["rows"] == {"labelled": 64, "test": 10} and planned["steps"] == 2 * 2 * 2 * 3
     assert planned["class"] == type(models.load(str(tiny_bert), "text_classification")).__name__
+
+
+def test_rows_longer_than_the_positions_are_refused_before_anything_is_read(tiny_gpt, tiny_bert, reviews, tmp_path):
+    from hftransfer.stages.compare import plan
+
+    for model, against in ((tiny_gpt, None), (tiny_bert, tiny_gpt)):
+        given = {"against": against and str(against), "max_length": 128}
+        with pytest.raises(HFTransferError, match=r"^max_length: 128 tokens are more than the 64 positions"):
+            plan(**options_of(model, "no/such/data.csv", **given))
+        with pytest.raises(HFTransferError, match=r"^max_length: 128 tokens are more than the 64 positions"):
+            compare(model, reviews("source"), tmp_path / "out", **given)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_decoder_without_a_padding_token_is_fine_tuned_from_scratch_too(tiny_gpt, reviews, tmp_path):
+    result = compare(tiny_gpt, reviews("source"), tmp_path / "out", ways=["finetune"], labels_per_class=[3], trials=1)
+    assert 0 <= result.metrics["accuracy.finetune.3.scratch"] <= 1
+
+
+def test_an_encoder_without_a_classifier_can_be_probed_only(tiny_lstm, reviews, tmp_path):
+    from hftransfer.stages.compare import plan
+
+    result = compare(tiny_lstm, reviews("source"), tmp_path / "out", ways=["probe"])
+    assert 0 <= result.metrics["accuracy.probe.2.pretrained"] <= 1
+    assert plan(**options_of(tiny_lstm, reviews("source"), ways=["probe"]))["class"] == "LSTMModel"
+    with pytest.raises(HFTransferError, match=r"^model: lstm has no AutoModelForSequenceClassification class"):
+        plan(**options_of(tiny_lstm, reviews("source")))
+    with pytest.raises(HFTransferError, match=r"^model: lstm has no AutoModelForSequenceClassification class"):
+        compare(tiny_lstm, reviews("source"), tmp_path / "other")
+
+
+def test_one_class_that_a_sample_leaves_is_told_in_a_line(tiny_bert, reviews, tmp_path):
+    from hftransfer.stages.compare import plan
+
+    for tried in (
+        lambda: compare(tiny_bert, reviews("source"), tmp_path / "out", max_train_samples=1),
+        lambda: plan(**options_of(tiny_bert, reviews("source"), max_train_samples=1)),
+    ):
+        with pytest.raises(HFTransferError, match=r"^max_train_samples: 1 rows? .* of one class; raise it"):
+            tried()
+
+
+def test_a_class_to_test_on_must_have_rows_to_train_on(tiny_bert):
+    with pytest.raises(HFTransferError, match=r"^data: .*'class 1'.* no row to train on"):
+        few_labels.plan(options_of(tiny_bert, rare([9, 0, 9])))
+    few_labels.plan(options_of(tiny_bert, rare([9, 0, 9], [4, 0, 4])))  # only a name: it is neither drawn nor tested
+
+
+def test_a_class_of_fewer_rows_than_asked_is_noted_and_planned(tiny_bert, tmp_path):
+    training = {"num_train_epochs": 1.0, "per_device_train_batch_size": 1}
+    planned = few_labels.plan(options_of(tiny_bert, rare([9, 3, 9]), labels_per_class=[2, 5], training=training))
+    assert planned["steps"] == 2 * 2 * (2 * 3 + 5 + 3 + 5)
+    few = compare(tiny_bert, rare([9, 3, 9]), tmp_path / "few", labels_per_class=[2, 5], ways=["probe"])
+    assert [note for note in few.evidence["notes"] if "fewer" in note] == [
+        "classes with fewer rows than were asked for are drawn whole: 'class 1' (3)"
+    ]
+    enough = compare(tiny_bert, rare([9, 5, 9]), tmp_path / "enough", labels_per_class=[2, 5], ways=["probe"])
+    assert not [note for note in enough.evidence["notes"] if "fewer" in note]
+
+
+def test_the_spread_is_that_of_a_sample_and_none_of_one_draw():
+    right = {f"probe.2.pretrained.{trial}": np.array([1.0] * ones + [0.0] * (4 - ones)) for trial, ones in
+             enumerate((1, 2, 4))}  # fmt: skip
+    assert few_labels._spread(np.stack(list(right.values()))) == pytest.approx(np.std([0.25, 0.5, 1.0], ddof=1))
+    assert few_labels._spread(np.array([[1.0, 0.0]])) == 0.0
+
+
+def test_a_new_network_begins_as_the_pretraining_did(pictures, tmp_path):
+    sizes = {
+        "image_size": 16, "patch_size": 4, "num_channels": 1, "hidden_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 16, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2, "decoder_intermediate_size": 16,
+    }  # fmt: skip
+    made = hftransfer.pretrain(
+        "scratch/vit_mae", pictures, objective="mae", config=sizes, output_dir=str(tmp_path / "mae"), seed=1,
+        training={"max_steps": 1, "per_device_train_batch_size": 4},
+    )  # fmt: skip
+    labels = {"num_labels": 2, "id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
+    torch.manual_seed(0)
+    new = new_network(str(made.path), "image_classification", labels)
+    assert type(new).__name__ == "ViTForImageClassification" and new.classifier.out_features == 2
+    embeddings = new.vit.embeddings
+    assert torch.equal(embeddings.position_embeddings.detach(), position_table(4, 16).view(1, 17, 16))
+    weight = embeddings.patch_embeddings.projection.weight
+    assert 0.9 < weight.abs().max() / (6 / (16 + 16)) ** 0.5 <= 1  # uniform to this bound, as Xavier's is
+    pretrained = models.load(str(made.path), "image_classification", **labels)
+    layer = "vit.layers.0.attention.q_proj.weight"
+    assert layer in new.state_dict(), list(new.state_dict())
+    assert not torch.equal(new.state_dict()[layer], pretrained.state_dict()[layer])
+    torch.manual_seed(1)
+    other = new_network(str(made.path), "image_classification", labels)
+    assert not torch.equal(other.state_dict()[layer], new.state_dict()[layer])

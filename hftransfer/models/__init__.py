@@ -28,7 +28,7 @@ from hftransfer.models.classes import (
     skeleton,
 )
 from hftransfer.models.features import classify, features, first_position, last_linear, pool, pooling
-from hftransfer.models.loading import PRETRAINING, classifies, load, load_reported, masked_lm_on, reopen, save
+from hftransfer.models.loading import PRETRAINING, classifies, load, load_reported, masked_lm_on, ready, reopen, save
 from hftransfer.models.quiet import brief, quiet_transformers
 from hftransfer.models.readers import READERS, hears, reader, tokenizer
 
@@ -66,6 +66,7 @@ __all__ = [
     "quiet_transformers",
     "read_config",
     "reader",
+    "ready",
     "register_own",
     "reopen",
     "resolve",

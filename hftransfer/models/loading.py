@@ -49,7 +49,7 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
     layers = ", ".join(dict.fromkeys(_layer(name, resized) for name in new))
     logger.info("model %s as %s: new weights: %s", checkpoint.name, type(loaded).__name__, layers or "none")
     _keep_what_the_head_dropped(loaded, checkpoint)
-    return _ready(loaded), new
+    return ready(loaded), new
 
 
 def _with_its_head(checkpoint: Checkpoint, job: str) -> Checkpoint:
@@ -113,10 +113,10 @@ def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[
     shapes = {name: value.shape for name, value in fresh.state_dict().items()}
     kept = {name: value for name, value in weights.items() if shapes.get(name) == value.shape}
     missing = fresh.load_state_dict(kept, strict=False).missing_keys
-    return _ready(fresh), sorted(missing)
+    return ready(fresh), sorted(missing)
 
 
-def _ready(model: nn.Module) -> nn.Module:
+def ready(model: nn.Module) -> nn.Module:
     """Decoders classify the last real token, so they need to know which token pads."""
     config = model.config
     if getattr(config, "pad_token_id", None) is None and getattr(config, "eos_token_id", None) is not None:

@@ -41,11 +41,14 @@ def compare(
     """Trains classifiers on few labels from a checkpoint and from a new network, alike in all else.
 
     Each number of labels is drawn `trials` times; both sides get the same rows, steps and seeds. A probe fits a
-    logistic regression on the frozen encoder's mean-pooled states.
+    logistic regression on the frozen encoder's mean-pooled states. The new network begins as the checkpoint's own
+    pretraining began, where a `pretraining` folder beside it tells how: a masked autoencoder's fixed positions are
+    there before it learns anything.
 
     Returns:
         A folder with the record (no checkpoint): `accuracy.WAY.N.pretrained` and `.scratch` (or `.against`), means
-        over the trials, `spread.*`, their standard deviations, and the verdict.
+        over the trials, `spread.*`, their standard deviations (of a sample; 0 for one trial), and the verdict.
+        A class with fewer rows than asked for is drawn whole, and a note says so.
 
     Raises:
         HFTransferError: in one line, for anything wrong with the options, the data or the checkpoint.

@@ -15,10 +15,12 @@ from hftransfer.errors import HFTransferError
 from hftransfer.functional.few_labels import draw, probe
 from hftransfer.inputs import Inputs
 from hftransfer.runs import StageFolder
+from hftransfer.stages.beginning import new_network
 from hftransfer.trainers.classifier import train_classifier
 from hftransfer.trainers.exact import estimated_steps
 
 NAMES = {"probe": "probe", "finetune": "fine-tuned"}
+SHOWN = 5  # classes that an error or a note names
 RECORD = "trials.json"  # in the working folder: which rows each finished trial got right
 
 
@@ -37,29 +39,62 @@ class Side(NamedTuple):
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
     """Checks what can be checked without weights, and counts rows and steps."""
-    kind, parts = inputs.reads(given["model"]), _parts(given)
+    name, parts = _checked(given), _parts(given)
     steps = 0
     if "finetune" in given["ways"]:
-        classes = parts["train"].features["label"].num_classes
-        steps = sum(estimated_steps(given["training"], n * classes) for n in given["labels_per_class"])
-    rows = {"labelled": len(parts["train"]), "test": len(parts["test"])}
-    name = models.class_for(inputs.job(given["model"]), models.config_of(given["model"])).__name__
-    return {"class": name, "rows": rows, "steps": steps * given["trials"] * 2, "kind": kind}
+        counts = np.bincount(parts["train"]["label"])
+        rows = [int(np.minimum(counts, number).sum()) for number in given["labels_per_class"]]
+        steps = sum(estimated_steps(given["training"], number) for number in rows)
+    rows_of = {"labelled": len(parts["train"]), "test": len(parts["test"])}
+    kind = inputs.reads(given["model"])
+    return {"class": name, "rows": rows_of, "steps": steps * given["trials"] * 2, "kind": kind}
 
 
-def _parts(given: dict[str, Any]) -> dict[str, Dataset]:
-    """Labelled rows to draw from and to test on; both sides must read the same kind of data."""
+def _checked(given: dict[str, Any]) -> str:
+    """The name of the class that both sides are, after a look at what they read and for how long texts.
+
+    Raises:
+        HFTransferError: they read different kinds of data, have no such class, or too few positions.
+    """
     kind = inputs.reads(given["model"])
     if given["against"] is not None and inputs.reads(given["against"]) != kind:
         raise HFTransferError(f"against: it reads {inputs.reads(given['against'])}, and model reads {kind}")
+    for model in (given["model"], given["against"]):
+        if model is not None:
+            inputs.check_length(model, given["max_length"])
+    job = inputs.job(given["model"]) if "finetune" in given["ways"] else "encoder"  # a probe needs no classifier
+    return str(models.class_for(job, models.config_of(given["model"])).__name__)
+
+
+def _parts(given: dict[str, Any]) -> dict[str, Dataset]:
+    """Labelled rows to draw from and to test on."""
+    kind = inputs.reads(given["model"])
     common = {"seed": given["seed"], "max_samples": given["max_train_samples"], "kind": kind}
     parts = data.labelled(given["data"], key="data", **common)
     tested = np.random.default_rng(given["seed"]).permutation(len(parts["test"]))[: given["test_rows"]]
-    return {"train": parts["train"], "test": parts["test"].select(np.sort(tested))}
+    parts = {"train": parts["train"], "test": parts["test"].select(np.sort(tested))}
+    _check_classes(parts, given["max_train_samples"])
+    return parts
+
+
+def _check_classes(parts: dict[str, Dataset], max_train_samples: int | None) -> None:
+    """What is left after sampling must have classes to tell apart, and every class that is tested."""
+    names = parts["train"].features["label"].names
+    drawn, tested = (set(parts[name]["label"]) for name in ("train", "test"))
+    if len(drawn) < 2:
+        rows = f"{len(parts['train'])} row{'s' if len(parts['train']) > 1 else ''} to draw from"
+        if max_train_samples is None:
+            raise HFTransferError(f"data: the {rows} are of one class; comparing needs two")
+        raise HFTransferError(f"max_train_samples: {rows} are of one class; raise it")
+    if tested - drawn:
+        lacking = ", ".join(f"'{names[label]}'" for label in sorted(tested - drawn)[:SHOWN])
+        way_out = "remove its test rows" if max_train_samples is None else "raise max_train_samples"
+        raise HFTransferError(f"data: {lacking} is tested and has no row to train on; {way_out}")
 
 
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
     """Runs every trial that is not on record yet, then writes the record."""
+    _checked(given)
     parts = _parts(given)
     ours = _side(given["model"], given["model"], parts, given)
     other = given["model"] if given["against"] is None else given["against"]
@@ -110,24 +145,21 @@ def _try(
             processes.barrier()
 
 
-def _network(side: Side, given: dict[str, Any], train: Dataset, seed: int) -> nn.Module:
+def _network(side: Side, job: str, given: dict[str, Any], train: Dataset, seed: int) -> nn.Module:
     set_seed(seed)
-    job, labels = inputs.job(given["model"]), id2label(train.features["label"].names)
-    if side.model is not None:
-        return models.load(side.model, job, **labels)
-    config = models.config_of(given["model"], labels)
-    return models.fresh_network(models.class_for(job, config), config)
+    labels = {} if job == "encoder" else id2label(train.features["label"].names)
+    return new_network(given["model"], job, labels) if side.model is None else models.load(side.model, job, **labels)
 
 
 def _features(side: Side, given: dict[str, Any], train: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    encoder = _network(side, given, train, seed).base_model
+    encoder = _network(side, "encoder", given, train, seed)
     return inference.features(encoder, side.train), inference.features(encoder, side.test)
 
 
 def _fitted(
     side: Side, rows: np.ndarray, given: dict[str, Any], train: Dataset, seed: int, folder: Path, label: str
 ) -> np.ndarray:
-    network = _network(side, given, train, seed)
+    network = _network(side, inputs.job(given["model"]), given, train, seed)
     few = side.train.select(rows.tolist())
     batch_rows, collate = inputs.with_labels(few)
     training = {"save_strategy": "no", **given["training"]}
@@ -145,7 +177,7 @@ def _record(
     for way in given["ways"]:
         for name in reversed(sides(given)):
             scores = [_trials(right, way, n, name, given) for n in given["labels_per_class"]]
-            means, spreads = [float(s.mean()) for s in scores], [float(s.mean(1).std()) for s in scores]
+            means, spreads = [float(s.mean()) for s in scores], [_spread(s) for s in scores]
             for number, mean, spread in zip(given["labels_per_class"], means, spreads, strict=True):
                 metrics |= {f"accuracy.{way}.{number}.{name}": mean, f"spread.{way}.{number}.{name}": spread}
             points = [list(pair) for pair in zip(given["labels_per_class"], means, strict=True)]
@@ -172,6 +204,7 @@ def _record(
             f"both sides got the same rows, steps and seeds: {given['trials']} draws of each number of labels",
             "probe: logistic regression on the frozen encoder's mean-pooled states; fine-tuned: every weight trained",
             "bands in the plot are a standard deviation over the draws to each side",
+            *_small_classes(side.train.labels, parts["train"].features["label"].names, given["labels_per_class"]),
         ],
         "before_name": _named(sides(given)[0], given),
         "after_name": "pretrained",
@@ -185,6 +218,19 @@ def _record(
 def _trials(right: dict[str, np.ndarray], way: str, number: int, name: str, given: dict[str, Any]) -> np.ndarray:
     """(trials, rows): which test rows were right."""
     return np.stack([right[f"{way}.{number}.{name}.{trial}"] for trial in range(given["trials"])])
+
+
+def _spread(right: np.ndarray) -> float:
+    """The sample's standard deviation of a few trials' accuracies; of one trial there is none to tell."""
+    return float(right.mean(1).std(ddof=1)) if len(right) > 1 else 0.0
+
+
+def _small_classes(labels: np.ndarray, names: list[str], numbers: list[int]) -> list[str]:
+    """A note where "20 a class" is not true of every class."""
+    counts = np.bincount(labels, minlength=len(names))
+    small = [f"'{names[c]}' ({counts[c]})" for c in np.argsort(counts) if 0 < counts[c] < max(numbers)]
+    told = ", ".join(small[:SHOWN]) + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
+    return [f"classes with fewer rows than were asked for are drawn whole: {told}"] if small else []
 
 
 def _named(side: str, given: dict[str, Any]) -> str:
