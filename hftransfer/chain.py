@@ -236,7 +236,10 @@ def _trains(verb_: str) -> bool:
 
 
 def _set(holder: dict[str, Any], path: Sequence[str], value: Any, key: str) -> None:
-    """Sets `holder[a][b]...`, making mappings on the way; data that is a name alone becomes a mapping with a path."""
+    """Sets `holder[a][b]...`, making mappings on the way; data that is a name alone becomes a mapping with a path.
+
+    A mapping is laid over the one that is there; an empty one, or null, takes its place.
+    """
     *parents, last = path
     for parent in parents:
         inner = holder.get(parent)
@@ -256,7 +259,7 @@ def _set(holder: dict[str, Any], path: Sequence[str], value: Any, key: str) -> N
     old = holder.get(last)
     if parents and parents[-1] in DATA_OPTIONS and last == "path" and value != old:
         holder.clear()  # the other fields belonged to the other data
-    added = isinstance(old, Mapping) and isinstance(value, Mapping) and not set(value) & set(WHOLE_DATA)
+    added = isinstance(old, Mapping) and isinstance(value, Mapping) and value and not set(value) & set(WHOLE_DATA)
     holder[last] = {**(old or {}), **value} if added else value
 
 
@@ -274,6 +277,9 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     }
     filled = {**{name: value for name, value in inherited.items() if name in wanted}, **given}
     filled.pop("output_dir", None)
+    for name, value in filled.items():
+        if value is None and name in wanted and isinstance(wanted[name].default, Mapping):
+            filled[name] = {}  # `config: null`, or a block whose every line is commented out
     for key in RUN_OPTIONS.keys() & given.keys():
         raise HFTransferError(f"{id_}.{key}: {RUN_OPTIONS[key]}")
     for key in given:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -176,28 +177,25 @@ def _print_plan(recipe: chain.Recipe) -> None:
 
 
 def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
-    """Checks data and models of all stages before the first one. A later stage's model has the first one's shape."""
-    from hftransfer.stages import planner
+    """Checks data and models of all stages before the first one.
 
-    planned = []
-    for step in recipe.steps:
-        given = {name: _settled(value, recipe, {}) for name, value in step.given.items()}
-        if _is_made(step, given):
-            planned.append({"class": f"of {step.given['model'][1:]}", "rows": {}, "steps": "known then"})
-            continue
-        try:
-            planned.append(planner(step.verb)(**given))
-        except HFTransferError as error:
-            raise HFTransferError(_placed(str(error), step)) from error
-    return planned
+    A later stage is planned with the shape of what the first one begins with, or will make where that is new.
+    """
+    from hftransfer.stages import planned, planner
 
-
-def _is_made(step: chain.Step, given: Mapping[str, Any]) -> bool:
-    """Whether a stage begins with a network that an earlier one makes from nothing: nothing can be looked at yet."""
-    from hftransfer import models
-
-    made = step.given.get("model")
-    return models.is_scratch(given.get("model")) and made not in ("$model", given["model"])
+    plans: list[dict[str, Any]] = []
+    made: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="hftransfer-plan-") as work:
+        for step in recipe.steps:
+            given = {name: _settled(value, recipe, made) for name, value in step.given.items()}
+            try:
+                plans.append(planner(step.verb)(**given))
+                folder = planned.checkpoint(given, Path(work) / step.id) if step.verb == "pretrain" else None
+            except HFTransferError as error:
+                raise HFTransferError(_placed(str(error), step)) from error
+            if folder is not None:
+                made[step.id] = folder
+    return plans
 
 
 def _placed(message: str, step: chain.Step) -> str:
@@ -335,7 +333,7 @@ def _publish(
     recipe: chain.Recipe, folder: Path, results: "Mapping[str, Result]", command: str, seconds: float
 ) -> None:
     """Writes what people open: report.html, and `final/` with its model card, whose manifest says that all is done."""
-    from hftransfer import report, runs
+    from hftransfer import models, report, runs
 
     last = recipe.last_checkpoint
     _forget_old_stages(recipe, folder)
@@ -352,13 +350,19 @@ def _publish(
     if last is not None:
         work = folder / ".final.partial"
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        for path in results[last.id].path.iterdir():
-            if path.is_file() and SHIPPED.fullmatch(path.name):
-                shutil.copy2(path, work / path.name)
+        _ship(results[last.id].path, work)
+        if (whole := results[last.id].path / models.PRETRAINING).is_dir():
+            _ship(whole, work / models.PRETRAINING)
         report.card(folder, work)
         runs.write_manifest(work, stages=_record_of(results))
         runs.replace_folder(work, folder / "final")
+
+
+def _ship(stage: Path, folder: Path) -> None:
+    folder.mkdir()
+    for path in stage.iterdir():
+        if path.is_file() and SHIPPED.fullmatch(path.name):
+            shutil.copy2(path, folder / path.name)
 
 
 def _forget_old_stages(recipe: chain.Recipe, folder: Path) -> None:

@@ -1,0 +1,64 @@
+"""What a stage that makes a new network will leave, before it has: a folder that later stages can be planned with."""
+
+import io
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+from datasets import Audio, Dataset, Features, Image
+from safetensors.torch import save_file
+from torch import nn
+
+from hftransfer import models, objectives
+from hftransfer.objectives.masked_patches import vit_config
+from hftransfer.stages.pretraining import starts_anew
+
+
+def checkpoint(given: Mapping[str, Any], folder: Path) -> Path | None:
+    """Writes the config and a reader of what this `pretrain` will make, and no weights.
+
+    Only its sizes and kind are true: a tokenizer knows bytes, a palette is black.
+
+    Returns:
+        The folder, or None where what it will make is like its model.
+
+    Raises:
+        HFTransferError: no reader of the wanted sizes can be made.
+    """
+    if isinstance(given["model"], nn.Module):
+        return None
+    cls = objectives.find(given["objective"])
+    config = models.config_of(given["model"], given["config"])
+    config = cls.new_config(config) if starts_anew(given) else config
+    with_decoder = config.model_type == "vit_mae"
+    if not (starts_anew(given) or given["config"] or with_decoder):
+        return None
+    new = models.is_scratch(given["model"])
+    reader = cls.new_reader(config, _anything(cls.kind)) if new else models.reader(given["model"], cls.kind)
+    with models.quiet_transformers():
+        (vit_config(config) if with_decoder else config).save_pretrained(folder)
+        reader.save_pretrained(folder)
+    save_file({}, folder / "model.safetensors")
+    return folder
+
+
+def _anything(kind: str) -> Dataset:
+    """One text, image or sound, as data of a kind is loaded."""
+    if kind == "text":
+        return Dataset.from_dict({"text": [""]})
+    file = io.BytesIO()
+    if kind == "image":
+        PIL.Image.new("RGB", (8, 8)).save(file, "PNG")
+    else:
+        noise = np.random.default_rng(0).integers(-9999, 9999, 16000, dtype=np.int16)
+        with wave.open(file, "wb") as sound:
+            sound.setparams((1, 2, 16000, 0, "NONE", ""))
+            sound.writeframes(noise.tobytes())
+    column, feature = ("image", Image(decode=False)) if kind == "image" else ("audio", Audio(decode=False))
+    features = Features({column: feature})
+    content = {column: [{"bytes": file.getvalue(), "path": None}]}
+    return Dataset(pa.Table.from_pydict(content, schema=features.arrow_schema))
