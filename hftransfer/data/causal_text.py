@@ -36,7 +36,8 @@ def encode_causal(texts: Iterable[str], tokenizer: Any, *, max_length: int, pack
         tokenizer: a fast tokenizer with an end token.
         max_length: in tokens.
         pack: join documents into full rows, the longest first into the fullest row that has room. `CausalTextCollator`
-            keeps them apart.
+            keeps them apart. Texts too few for one full row still make a short one; where they are all there is to
+            train on, `masked_text.check_filled` refuses it.
 
     Returns:
         Columns input_ids, num_bytes (UTF-8 bytes of the text that the row predicts; an end token has none), length,

@@ -41,7 +41,8 @@ def encode_documents(texts: Iterable[str], tokenizer: Any, *, max_length: int, p
         tokenizer: a fast tokenizer.
         max_length: in tokens, special ones included.
         pack: join chunks into full rows, the longest first into the fullest row that has room. The chunks stay apart
-            in attention: `MaskedTextCollator` reads `segment_ids`.
+            in attention: `MaskedTextCollator` reads `segment_ids`. Texts too few for one full row still make a
+            short one; where they are all there is to train on, `check_filled` refuses it.
 
     Returns:
         Columns input_ids, special_tokens_mask, word_ids (numbered within the row; -1 at special tokens), num_bytes
@@ -73,6 +74,22 @@ def encode_documents(texts: Iterable[str], tokenizer: Any, *, max_length: int, p
     ids, special, words = (np.concatenate(column) for column in columns)
     rows = _packed(lengths, max_length) if pack else [[number] for number in range(len(lengths))]
     return _dataset(rows, ids, special, words, np.asarray(lengths), np.asarray(num_bytes), with_segments=pack)
+
+
+def check_filled(rows: Dataset, max_length: int, *, key: str) -> None:
+    """Refuses packed rows to train on that together do not fill one: every step would see the same short row.
+
+    Held-out rows may be as few as they are, and without packing a row is a document, as short as it may be.
+
+    Raises:
+        HFTransferError: naming the length asked for and the tokens that there are.
+    """
+    tokens = sum(rows["length"])
+    if tokens < max_length:
+        raise HFTransferError(
+            f"{key}: all of it is {tokens} tokens, which do not fill one packed row of max_length {max_length}; lower "
+            "max_length, write pack: false, or give more text"
+        )
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -10,8 +10,10 @@ from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from transformers import set_seed
 
 from hftransfer import data, models, objectives, processes, scratch, tuning, vocabulary
+from hftransfer.data.masked_text import check_filled
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.objectives.base import Objective
+from hftransfer.objectives.text import longest
 from hftransfer.runs import StageFolder
 from hftransfer.stages import pretraining_record as record
 from hftransfer.trainers.exact import estimated_steps, training_arguments
@@ -129,7 +131,10 @@ def _drawn(part: Any, key: str, given: Mapping[str, Any]) -> Any:
         return part
     if given["max_train_samples"] is None:
         raise HFTransferError(f"{key}: a stream has no end; say how many documents with max_train_samples")
-    return DatasetDict({split: Dataset.from_list(list(rows)) for split, rows in part.items()})
+    drawn = {split: list(rows) for split, rows in part.items()}
+    for split in [split for split, rows in drawn.items() if not rows]:
+        raise HFTransferError(f"{key}: the stream's {split} part has no rows; give more, that are not blank")
+    return DatasetDict({split: Dataset.from_list(rows) for split, rows in drawn.items()})
 
 
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
@@ -144,6 +149,8 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     network.to(processes.state().device)  # "before" is measured where training will run
     objective = cls(network, reader, settings, seed=given["seed"])
     rows = objective.rows(_replayed(corpus, given), key="data")
+    if settings.get("pack"):
+        check_filled(rows, longest(given["max_length"]), key="data")
     held_out = _held_out(objective, corpus, given)
     path = folder.begin()
     found = record.Found(objective, given, corpus, rows, held_out, extended)

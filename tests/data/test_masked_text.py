@@ -7,7 +7,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizer
 
-from hftransfer.data.masked_text import MaskedTextCollator, encode_documents
+from hftransfer.data.masked_text import MaskedTextCollator, check_filled, encode_documents
 from hftransfer.errors import HFTransferError
 
 TEXTS = [
@@ -266,3 +266,12 @@ def test_a_tokenizer_without_a_mask_and_a_rate_that_hides_nothing_are_refused(to
         HFTransferError, match=r"model: the tokenizer has no mask_token, .*method: udalm or masked_lm_weight"
     ):
         collator(maskless)
+
+
+def test_texts_that_fill_no_packed_row_are_refused_by_their_number_of_tokens(tokenizer):
+    rows = encode_documents(["the quick fox", "the lazy dog"], tokenizer, max_length=64, pack=True)
+    tokens = len(rows[0]["input_ids"])
+    assert len(rows) == 1 and tokens < 64
+    with pytest.raises(HFTransferError, match=rf"^data: all of it is {tokens} tokens, .* row of max_length 64; lower"):
+        check_filled(rows, 64, key="data")
+    check_filled(rows, tokens, key="data")
