@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hftransfer.data.demo_digits import CONFIGS, MOST
 from hftransfer.errors import HFTransferError, nearest
 
 if TYPE_CHECKING:
@@ -166,7 +167,17 @@ class Demo:
     kind: Literal["text", "image", "sound"]
     build: Callable[[Any], Any]  # a Dataset, or a DatasetDict of train and test
     packages: tuple[str, ...]
-    configs: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()  # the first is the default
+    most: int = 0  # where the config is a number: how many rows at most, and `configs` are examples
+
+    def fault(self, config: str | None) -> str:
+        """What is wrong with a config, to end an error message; empty when nothing is."""
+        if config is None or config in self.configs:
+            return ""
+        if not self.most:
+            return nearest(config, self.configs) or "; it has none"
+        counted = re.fullmatch("[0-9]+", config) and 1 <= int(config) <= self.most
+        return "" if counted else f"; it is how many, a whole number from 1 to {self.most}"
 
 
 DEMOS = {
@@ -186,7 +197,8 @@ DEMOS = {
         "image",
         varied_digits,
         ("matplotlib", "numpy", "pillow"),
-        ("6000", "2000", "20000"),
+        CONFIGS,
+        MOST,
     ),
     "docs": Demo(
         "a package's documentation, without labels",
@@ -210,7 +222,7 @@ def demo(name: str, config: str | None = None) -> Any:
 
     Args:
         name: a name of `DEMOS`, with or without `demo/` before it.
-        config: one of the demo's configs; the first by default.
+        config: one of the demo's configs, or any number where it says how many; the first by default.
 
     Raises:
         HFTransferError: when there is no such demo or config.
@@ -220,6 +232,6 @@ def demo(name: str, config: str | None = None) -> Any:
         raise HFTransferError(f"there is no 'demo/{name}'{nearest(name, DEMOS)}")
     found = DEMOS[name]
     config = config or next(iter(found.configs), None)
-    if config is not None and config not in found.configs:
-        raise HFTransferError(f"demo/{name} has no config '{config}'{nearest(config, found.configs)}")
+    if found.fault(config):
+        raise HFTransferError(f"demo/{name} has no config '{config}'{found.fault(config)}")
     return found.build(config)

@@ -98,7 +98,7 @@ def _read_files(spec: Spec) -> Any:
             raise HFTransferError(f"{spec.key}: the file '{path}' is empty")
     files = {split: list(paths) for split, paths in spec.files.items()}
     if spec.builder == "audiofolder":
-        return DatasetDict({split: sound_folder(paths) for split, paths in files.items()})
+        return DatasetDict({split: sound_folder(paths, spec.key) for split, paths in files.items()})
     try:
         return datasets.load_dataset(spec.builder, data_files=files, **spec.arguments)
     except Exception as error:

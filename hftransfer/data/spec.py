@@ -253,10 +253,8 @@ def _demo_spec(path: str, arguments: dict[str, Any], columns: dict[str, str], ke
     name, config = _demo_name(path, arguments.get("name"))
     if name not in DEMOS:
         raise HFTransferError(f"{key}: there is no 'demo/{name}'{nearest(f'demo/{name}', demo_names())}")
-    configs = DEMOS[name].configs
-    if config is not None and config not in configs:
-        known = nearest(config, configs) or "; it has none"
-        raise HFTransferError(f"{key}: demo/{name} has no config '{config}'{known}")
+    if DEMOS[name].fault(config):
+        raise HFTransferError(f"{key}: demo/{name} has no config '{config}'{DEMOS[name].fault(config)}")
     return Spec(key, "demo", f"demo/{name}", columns, {"name": config} if config else {})
 
 

@@ -63,3 +63,19 @@ def test_unknown_demos_and_image_demos_are_refused_with_a_way_out():
 def test_every_demo_is_described_in_one_line():
     assert set(DEMOS) == {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits"}
     assert all(0 < len(entry.description) < 100 for entry in DEMOS.values())
+
+
+def test_where_a_config_says_how_many_any_whole_number_does():
+    assert len(demo("varied_digits", "37")) == 37
+    parts = unlabelled("demo/varied_digits/40", key="data", seed=0, kind="image")
+    assert len(parts["train"]) + len(parts["test"]) == 40
+    named = unlabelled({"path": "demo/varied_digits", "name": "40"}, key="data", seed=0, kind="image")
+    assert named["train"].to_list() == parts["train"].to_list()
+    for wrong in ("many", "0", "1.5", "-3", "99999999"):
+        told = rf"demo/varied_digits has no config '{wrong}'; it is how many, a whole number from 1 to 1000000$"
+        with pytest.raises(HFTransferError, match=f"^{told}"):
+            demo("varied_digits", wrong)
+        with pytest.raises(HFTransferError, match=f"^data: {told}"):
+            unlabelled(f"demo/varied_digits/{wrong}", key="data", seed=0, kind="image")
+    with pytest.raises(HFTransferError, match=r"^data: demo/digits has no config '40'; it has none"):
+        unlabelled("demo/digits/40", key="data", seed=0, kind="image")

@@ -79,3 +79,35 @@ def test_a_dataset_in_memory_is_read_too():
     rows = Dataset.from_dict({"img": [Image.new("L", (4, 4), value) for value in range(6)], "label": list("aabbcc")})
     parts = labelled(rows, key="data", seed=0, kind="image")
     assert parts["train"].features["label"].names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "table, told",
+    [
+        (b"sound,label\n0.wav,a\n", "has no column file_name, .*; known: sound, label"),
+        (b"filename,label\n0.wav,a\n", "has no column file_name, .*; did you mean 'filename'"),
+        (b"\n", "has no column file_name"),
+        (b"file_name,label\n0.wav,a,b\n", "row 2 of .* has more values than columns; repair it"),
+        (b"file_name,label\n0.wav,a\n,b\n", "row 3 of .* names no file; repair it"),
+        (b"file_name,audio\n0.wav,a\n", "has a column audio"),
+        (b"file_name,label,label\n0.wav,a,b\n", "has two columns of one name"),
+        (b"file_name,label\n0.wav,\xff\xfe\n", "cannot read '.*metadata.csv': .*utf-8"),
+        (b'file_name,label\n0.wav,"a\n', "cannot read '.*metadata.csv': unexpected end of data"),
+    ],
+)
+def test_an_odd_metadata_file_beside_sounds_is_told_in_a_line(tmp_path, table, told):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(wav(number))
+    (tmp_path / "metadata.csv").write_bytes(table)
+    with pytest.raises(HFTransferError, match=rf"^data: .*{told}") as caught:
+        labelled(str(tmp_path), key="data", seed=0, kind="sound")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_spreadsheets_mark_before_the_first_column_is_no_part_of_its_name(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(wav(number))
+    lines = ["file_name,label", *(f"{number}.wav,{'odd' if number % 2 else 'even'}" for number in range(4))]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    parts = labelled(str(tmp_path), key="data", seed=0, kind="sound")
+    assert parts["train"].features["label"].names == ["even", "odd"]
