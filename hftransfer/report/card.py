@@ -3,7 +3,6 @@
 `ModelCard` escapes nothing, so every value that reaches the text goes through `markdown` or `code` here.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hftransfer.evidence import Comparison, DataCard
-from hftransfer.report import words
+from hftransfer.report import snippets, words
 from hftransfer.report.record import (
     RunRecord,
     StageRecord,
@@ -23,21 +22,9 @@ from hftransfer.report.record import (
     recall_changes,
     write_atomically,
 )
+from hftransfer.report.snippets import TEXT, Use
 
-_TASKS = (  # ending of the architecture's name in config.json, pipeline tag
-    ("ForSequenceClassification", "text-classification"),
-    ("ForMaskedLM", "fill-mask"),
-    ("ForPreTraining", "fill-mask"),
-    ("ForCausalLM", "text-generation"),
-    ("LMHeadModel", "text-generation"),
-    ("Model", "feature-extraction"),
-)
-_SNIPPETS = {  # by task: the variable's name, and a call of it
-    "text-classification": ("classify", 'classify("A text to classify.")'),
-    "fill-mask": ("fill", 'fill(f"A text with one {fill.tokenizer.mask_token} word.")'),
-    "text-generation": ("write", 'write("The first words of a text")'),
-    "feature-extraction": ("embed", 'embed("A text to embed.", return_tensors=True).shape'),
-}
+_SCRATCH = "scratch/"  # before a model type: a new network of it, as in `models`
 _CITATION = re.compile(
     r"(?P<author>[^,\d]+(?:,[^,\d]+)*?),?\s+(?P<year>\d{4}),\s*(?P<title>.+?)"
     r"(?:,\s*arXiv:\s*(?P<arxiv>[\w./-]+?))?\.?",
@@ -61,48 +48,45 @@ def card(run_folder: Path, final_folder: Path) -> Path:
 
     record = read_run(Path(run_folder))
     final_folder = Path(final_folder)
-    task = pipeline_tag(record, final_folder)
-    data = card_data(record, task)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, task)}"
+    use = use_of(record, final_folder)
+    data = card_data(record, use)
+    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use)}"
     ModelCard(content)  # raises when the block does not parse back
     file = final_folder / "README.md"
     write_atomically(file, content)
     return file
 
 
-def pipeline_tag(record: RunRecord, final_folder: Path) -> str:
-    """The task of the final checkpoint: by its architecture, or else by what its last stages left as evidence."""
-    config = final_folder / "config.json"
-    if config.exists():
-        for architecture in json.loads(config.read_text(encoding="utf-8")).get("architectures") or []:
-            for ending, task in _TASKS:
-                if architecture.endswith(ending):
-                    return task
+def use_of(record: RunRecord, final_folder: Path) -> Use:
+    """What the final checkpoint is for: by its own files, or else by what its last stages left as evidence."""
+    if found := snippets.use_of(final_folder):
+        return found
     stages = record.final_stages()
     if any(stage.evidence.get("per_class") or stage.evidence.get("confusion") for stage in stages):
-        return "text-classification"
+        return TEXT["text-classification"]
     if any(stage.evidence["stage"] == "pretrain" for stage in stages):
-        return "fill-mask"
-    return "text-classification" if any(_comparisons(stages)) else "feature-extraction"
+        return TEXT["fill-mask"]
+    return TEXT["text-classification" if any(_comparisons(stages)) else "feature-extraction"]
 
 
-def card_data(record: RunRecord, task: str) -> Any:
+def card_data(record: RunRecord, use: Use) -> Any:
     """The card's metadata as `ModelCardData`; keys that the evidence does not support are left out."""
     from huggingface_hub import ModelCardData
 
     data = distinct_data(record.stages)
-    results = eval_results(record, task)
+    results = eval_results(record, use.task)
     stages = [stage.evidence["stage"] for stage in record.stages]
     methods = [(stage.evidence.get("settings") or {}).get("method") for stage in record.stages]
-    tags = ["hftransfer", "transfer-learning"]
+    tags = ["hftransfer", "transfer-learning", *use.tags]
     tags += ["domain-adaptation"] if "adapt" in stages else []
     tags += [method for method in methods if isinstance(method, str) and re.fullmatch(r"[a-z0-9_-]+", method)]
     base_model = starting_point(record)
+    linked = base_model and not _begins_anew(record, base_model) and _is_hub_id(base_model)
     return ModelCardData(
         model_name=model_name(record),
-        library_name="transformers",
-        pipeline_tag=task,
-        base_model=base_model if base_model and _is_hub_id(base_model) else None,
+        library_name=use.library,
+        pipeline_tag=use.task,
+        base_model=base_model if linked else None,
         datasets=list(dict.fromkeys(found for item in data if (found := words.hub_id(item["name"])))) or None,
         tags=tags,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
@@ -120,6 +104,12 @@ def starting_point(record: RunRecord) -> str | None:
     settings = [stage.evidence.get("settings") or {} for stage in record.stages]
     candidates = [record.recipe.get("model"), *(setting.get("model") for setting in settings)]
     return next((value.strip() for value in candidates if isinstance(value, str) and value.strip()), None)
+
+
+def _begins_anew(record: RunRecord, start: str) -> bool:
+    """Whether nothing of a starting point's weights is in the final checkpoint."""
+    settings = [stage.evidence.get("settings") or {} for stage in record.stages]
+    return start.startswith(_SCRATCH) or any(setting.get("from_scratch") for setting in settings)
 
 
 def _is_hub_id(name: str) -> bool:
@@ -209,7 +199,7 @@ def _one_line(value: object) -> str:
     return " ".join(words.without_paths(value).split())
 
 
-def _body(record: RunRecord, task: str) -> str:
+def _body(record: RunRecord, use: Use) -> str:
     environment = Environment(
         loader=PackageLoader("hftransfer.report"),
         autoescape=False,
@@ -220,19 +210,20 @@ def _body(record: RunRecord, task: str) -> str:
     )
     environment.filters.update(number=words.number, duration=words.duration, code=code)
     items = distinct_data(record.stages)
-    variable, call = _SNIPPETS[task]
+    base = starting_point(record) or ""
     text = environment.get_template("card.md.j2").render(
         name=model_name(record),
         description=record.run.get("description"),
-        base=words.public_name(base) if (base := starting_point(record)) else None,
+        base=words.public_name(base.removeprefix(_SCRATCH)),
+        new=base.startswith(_SCRATCH),
         stages=[_stage(stage) for stage in record.stages],
         data=[
             {**item, "name": words.public_name(item["name"]), "labels": len(item.get("labels") or {})}
             for item in items
         ],
-        intended=_intended(record, task),
-        limits=list(limits(record)),
-        snippet=_Ready(f'{variable} = pipeline("{task}", model=model)\nprint({call})'),
+        intended=_intended(record, use),
+        limits=list(limits(record, use.reads)),
+        snippet=_Ready(use.snippet),
         settings=_training_settings(record),
         seed=record.run.get("seed"),
         citations=distinct_citations(record.stages),
@@ -266,21 +257,15 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
     }
 
 
-def _intended(record: RunRecord, task: str) -> str:
+def _intended(record: RunRecord, use: Use) -> str:
     names = list(dict.fromkeys(_target_names(record)))
     about = f" like those of {_listed(names)}" if names else ""
     labels = _labels(record)
-    if task == "text-classification" and labels:
+    if use.task == "text-classification" and labels:
         shown = _listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
         always = f"It always answers with one of its {len(labels)} labels ({shown}), also where none fits."
         return f"Classifying texts{about}. {always}"
-    uses = {
-        "text-classification": "Classifying texts",
-        "fill-mask": "Filling in masked words, or as the start of further training, on texts",
-        "text-generation": "Continuing texts",
-        "feature-extraction": "Embedding texts",
-    }
-    return f"{uses[task]}{about}."
+    return f"{use.does}{about}."
 
 
 def _target_names(record: RunRecord) -> Iterator[str]:
@@ -298,20 +283,20 @@ def _labels(record: RunRecord) -> list[str]:
     return []
 
 
-def limits(record: RunRecord) -> Iterator[str]:
+def limits(record: RunRecord, reads: str = "texts") -> Iterator[str]:
     """What the evidence says the checkpoint cannot do, or does not show that it can; one sentence each."""
     stages = record.final_stages()
     comparisons = _comparisons(stages)
     rows = max((item.get("rows") or 0 for item in comparisons), default=0)
     names = _listed(list(dict.fromkeys(_target_names(record)))) or "the target"
     if rows:
-        yield f"Evaluated on {rows:,} texts of {names}; nothing is known outside it."
+        yield f"Evaluated on {rows:,} {reads} of {names}; nothing is known outside it."
     if not comparisons:
         yield "No measurement of this checkpoint against the one before it was recorded."
     if any("transductive" in (item.get("protocol") or "").lower() for item in comparisons):
         yield (
-            "Numbers marked transductive are of texts that training saw without their labels; "
-            "expect less on texts it never saw."
+            f"Numbers marked transductive are of {reads} that training saw without their labels; "
+            f"expect less on {reads} it never saw."
         )
     for stage in stages:
         outcome = stage.evidence["verdict"]["outcome"] if stage.evidence.get("verdict") else None
@@ -320,16 +305,16 @@ def limits(record: RunRecord) -> Iterator[str]:
             yield f"Transfer hurt in this run: prefer {before}."
         elif outcome == "no measurable difference":
             yield f"No difference from {before} was measurable in this run."
-        yield from _class_limits(stage)
+        yield from _class_limits(stage, reads)
     if record.run.get("seed") is not None:
         yield f"One run with one seed ({record.run['seed']}); intervals do not tell how another seed would differ."
 
 
-def _class_limits(stage: StageRecord) -> Iterator[str]:
+def _class_limits(stage: StageRecord, reads: str) -> Iterator[str]:
     worse = [change for change in recall_changes(stage.evidence) if change.after < change.before]
     if worse:
         told = "; ".join(
-            f"{change.label} {words.number(change.before)} to {words.number(change.after)} ({change.support} texts)"
+            f"{change.label} {words.number(change.before)} to {words.number(change.after)} ({change.support} {reads})"
             for change in sorted(worse, key=lambda change: change.after - change.before)[:10]
         )
         yield f"Classes whose recall fell: {told}."

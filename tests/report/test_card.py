@@ -1,11 +1,19 @@
 import json
 import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import transformers
 from huggingface_hub import ModelCard
 
-from hftransfer import report
+from hftransfer import lstm, report, scratch
+from hftransfer.data import palette
+from hftransfer.models import quiet_transformers
 from hftransfer.report import card as write_card
 from hftransfer.report.card import bibtex, code, eval_results, markdown
 from hftransfer.report.record import read_run
@@ -104,6 +112,121 @@ def test_the_task_is_the_architectures(bare_run_folder: Path, architecture: str,
     text = report.card(bare_run_folder, final).read_text(encoding="utf-8")
     assert ModelCard(text).data.pipeline_tag == task
     assert f'pipeline("{task}", model=model)' in text
+
+
+VIT = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+CODES = {"codevector_dim": 8, "proj_codevector_dim": 8, "num_codevectors_per_group": 4}
+
+
+def vit(folder: Path, channels: int, reader: str) -> None:
+    config = transformers.ViTConfig(**VIT, intermediate_size=16, num_channels=channels)
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    heard = transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=16)
+    (scratch.image_processor(config) if reader == "image" else heard).save_pretrained(folder)
+
+
+def imagegpt(folder: Path) -> None:
+    config = transformers.ImageGPTConfig(n_positions=64, vocab_size=17, n_embd=16, n_layer=1, n_head=2)
+    transformers.ImageGPTForCausalImageModeling(config).save_pretrained(folder)
+    palette.processor(8, np.linspace(-1, 1, 48, dtype=np.float32).reshape(16, 3)).save_pretrained(folder)
+
+
+def wav2vec2(folder: Path) -> None:
+    convolutions = {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**SIZES, **convolutions, **CODES)).save_pretrained(
+        folder
+    )
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
+def text(folder: Path, name: str) -> None:
+    config = {
+        "Bert": transformers.BertConfig(**SIZES, max_position_embeddings=64),
+        "GPT2": transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64),
+        "LSTM": lstm.LSTMConfig(hidden_size=16, num_hidden_layers=1),
+    }[name[:4]]
+    reader = scratch.learn_tokenizer(["a text of words"] * 9, 300, masked=name.startswith("Bert"), max_length=64)
+    network = getattr(lstm if name.startswith("LSTM") else transformers, name)
+    network(scratch.fit_config(config, reader)).save_pretrained(folder)
+    reader.save_pretrained(folder)
+
+
+def snippet_of(card: str) -> str:
+    (snippet,) = re.findall(r"## How to load it\n\n```python\n(.*?)```", card, flags=re.DOTALL)
+    return str(snippet)
+
+
+CONTINUED = "The first words of a text"
+SHAPE = "torch.Size([1, 16])"
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "use", "reads", "shown"),
+    [
+        (lambda to: vit(to, 1, "image"), "image-feature-extraction", "Embedding images", "images", SHAPE),
+        (lambda to: vit(to, 3, "image"), "image-feature-extraction", "Embedding images", "images", SHAPE),
+        (lambda to: vit(to, 1, "sound"), "feature-extraction", "Embedding sounds", "sounds", SHAPE),
+        (imagegpt, "unconditional-image-generation", "Drawing images", "images", "size=8x8"),
+        (wav2vec2, "feature-extraction", "Embedding sounds", "sounds", SHAPE),
+        (lambda to: text(to, "LSTMForCausalLM"), "text-generation", "Continuing texts", "texts", CONTINUED),
+        (lambda to: text(to, "GPT2LMHeadModel"), "text-generation", "Continuing texts", "texts", CONTINUED),
+        (lambda to: text(to, "BertForMaskedLM"), "fill-mask", "Filling in masked words", "texts", "token_str"),
+        (lambda to: text(to, "BertModel"), "feature-extraction", "Embedding texts", "texts", "torch.Size([1, "),
+        (
+            lambda to: text(to, "BertForSequenceClassification"),
+            "text-classification",
+            "Classifying texts",
+            "texts",
+            "LABEL_",
+        ),
+    ],
+)
+def test_the_snippet_runs_where_the_card_lies(
+    run_folder: Path,
+    make: Callable[[Path], None],
+    task: str,
+    use: str,
+    reads: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    final = run_folder / "final"
+    with quiet_transformers():
+        make(final)
+    card = report.card(run_folder, final).read_text(encoding="utf-8")
+    monkeypatch.chdir(final)
+    with warnings.catch_warnings(), quiet_transformers():
+        warnings.simplefilter("ignore")
+        exec(snippet_of(card), {})
+    assert shown in capsys.readouterr().out
+    data = ModelCard(card).data
+    own = "hftransfer" if (final / "config.json").read_text().count('"lstm"') else "transformers"
+    assert (data.pipeline_tag, data.library_name) == (task, own)
+    assert f"Evaluated on 168 {reads} of" in card
+    assert f"## Intended use\n\n{use}" in card
+
+
+def test_the_snippet_of_an_lstm_runs_in_a_process_of_its_own(run_folder: Path) -> None:
+    """Here `transformers` has long been made to know the architecture."""
+    final = run_folder / "final"
+    with quiet_transformers():
+        text(final, "LSTMForCausalLM")
+    card = report.card(run_folder, final).read_text(encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-c", snippet_of(card)], cwd=final, capture_output=True, text=True)
+    assert ran.returncode == 0 and CONTINUED in ran.stdout, ran.stderr
+
+
+def test_a_new_network_has_no_base_model(run_folder: Path) -> None:
+    (run_folder / "recipe.yaml").write_text("model: scratch/vit_mae\n", encoding="utf-8")
+    text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+    assert ModelCard(text).data.base_model is None
+    assert "from a new network of type <code>vit_mae</code>" in text
+    (run_folder / "recipe.yaml").write_text("model: gpt2\n", encoding="utf-8")
+    rewrite(run_folder / "1-pretrain" / "evidence.json", settings={"from_scratch": True})
+    text = report.card(run_folder, run_folder / "final").read_text(encoding="utf-8")
+    assert ModelCard(text).data.base_model is None  # its sizes were taken, none of its weights
 
 
 def test_a_card_of_almost_nothing_is_still_whole(bare_run_folder: Path) -> None:

@@ -1,0 +1,121 @@
+"""What a checkpoint is for, and lines that load it and really run: by its config and its preprocessor alone."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Use(NamedTuple):
+    """How the card speaks of a kind of checkpoint."""
+
+    task: str  # the Hub's pipeline tag
+    does: str  # "Classifying texts"
+    reads: str  # what its data is called, in the plural
+    snippet: str
+    tags: tuple[str, ...] = ()
+    library: str = "transformers"
+
+
+_MODEL = 'model = "."  # this folder, or its id on the Hub\n'
+_PIPELINE = "from transformers import pipeline\n\n" + _MODEL
+
+
+def _piped(task: str, does: str, call: str) -> Use:
+    variable = call.partition("(")[0]
+    return Use(task, does, "texts", f'{_PIPELINE}{variable} = pipeline("{task}", model=model)\nprint({call})')
+
+
+TEXT = {
+    "text-classification": _piped("text-classification", "Classifying texts", 'classify("A text to classify.")'),
+    "fill-mask": _piped(
+        "fill-mask",
+        "Filling in masked words, or as the start of further training, on texts",
+        'fill(f"A text with one {fill.tokenizer.mask_token} word.")',
+    ),
+    "text-generation": _piped(  # what transformers writes by itself is longer than a small network's positions
+        "text-generation", "Continuing texts", 'write("The first words of a text", max_new_tokens=24)'
+    ),
+    "feature-extraction": _piped(
+        "feature-extraction", "Embedding texts", 'embed("A text to embed.", return_tensors=True).shape'
+    ),
+}
+_ENDINGS = (  # of the architecture's name in config.json
+    ("ForSequenceClassification", "text-classification"),
+    ("ForMaskedLM", "fill-mask"),
+    ("ForPreTraining", "fill-mask"),
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("Model", "feature-extraction"),
+)
+_LSTM = TEXT["text-generation"]._replace(
+    snippet="import hftransfer.lstm  # pip install hftransfer: transformers has no such architecture of its own\n"
+    + TEXT["text-generation"].snippet,
+    tags=("lstm",),
+    library="hftransfer",
+)
+_IMAGES = """\
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel
+
+{model}reader = AutoImageProcessor.from_pretrained(model, backend="pil")
+network = AutoModel.from_pretrained(model{options})
+picture = Image.new("{mode}", (64, 64))  # or Image.open("picture.png").convert("{mode}")
+print(network(**reader(picture, return_tensors="pt")).last_hidden_state.mean(1).shape)"""
+_SPECTROGRAMS = """\
+import numpy as np
+from transformers import AutoFeatureExtractor, AutoModel
+
+{model}reader = AutoFeatureExtractor.from_pretrained(model)
+network = AutoModel.from_pretrained(model{options})
+sound = np.zeros(reader.sampling_rate, dtype=np.float32)  # a second of silence; or one channel at this rate
+spectrogram = reader(sound, sampling_rate=reader.sampling_rate, return_tensors="pt")["input_values"]
+print(network(pixel_values=spectrogram[:, None]).last_hidden_state.mean(1).shape)"""
+_WAVEFORMS = """\
+import numpy as np
+from transformers import AutoFeatureExtractor, AutoModel
+
+{model}reader = AutoFeatureExtractor.from_pretrained(model)
+network = AutoModel.from_pretrained(model)
+sound = np.zeros(reader.sampling_rate, dtype=np.float32)  # a second of silence; or one channel at this rate
+inputs = reader(sound, sampling_rate=reader.sampling_rate, return_tensors="pt")
+print(network(**inputs).last_hidden_state.mean(1).shape)"""
+_PIXELS = """\
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, ImageGPTForCausalImageModeling
+
+{model}reader = AutoImageProcessor.from_pretrained(model, backend="pil")
+network = ImageGPTForCausalImageModeling.from_pretrained(model)
+side, start = reader.size["height"], network.config.vocab_size - 1
+colours = network.generate(torch.tensor([[start]]), max_new_tokens=side**2, do_sample=True)[0, 1:]
+pixels = ((torch.tensor(reader.clusters)[colours] + 1) * 127.5).view(side, side, 3)
+print(Image.fromarray(pixels.byte().numpy()))"""
+
+
+def use_of(folder: Path) -> Use | None:
+    """What the checkpoint in a folder is for; None where its config does not tell."""
+    config, reader = (_read(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    architectures = config.get("architectures") or []
+    kind = config.get("model_type")
+    if kind == "lstm":
+        return _LSTM
+    if kind == "imagegpt":
+        drawing = ("unconditional-image-generation", "Drawing images, pixel by pixel")
+        return Use(*drawing, "images", _PIXELS.format(model=_MODEL), ("vision",))
+    if kind == "wav2vec2":
+        return Use("feature-extraction", "Embedding sounds", "sounds", _WAVEFORMS.format(model=_MODEL), ("audio",))
+    if kind == "vit":
+        # pretraining has no use for the pooler, which transformers would fill with random weights
+        filled = {"model": _MODEL, "options": ", add_pooling_layer=False" if "ViTModel" in architectures else ""}
+        if "sampling_rate" in reader:
+            sounds = ("feature-extraction", "Embedding sounds", "sounds")
+            return Use(*sounds, _SPECTROGRAMS.format(**filled), ("audio",))
+        images = ("image-feature-extraction", "Embedding images", "images")
+        mode = "L" if config.get("num_channels") == 1 else "RGB"
+        return Use(*images, _IMAGES.format(mode=mode, **filled), ("vision",))
+    found = (task for name in architectures for ending, task in _ENDINGS if name.endswith(ending))
+    return TEXT.get(next(found, ""))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
