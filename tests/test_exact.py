@@ -26,6 +26,8 @@ PRETRAININGS = {
     "pretrain_scheduled": {"mask_rate": [0.6, 0.1], "max_length": [8, 16]},
     "pretrain_lora": {"lora": {"r": 2, "target_modules": ["query", "dense"]}},
     "pretrain_decayed": {"layer_decay": 0.5, "freeze": "embeddings"},
+    # the head's training must leave no automatic precision behind, nor keep the next one from setting it up
+    "pretrain_bf16": {"training": {**STEADY, "bf16": True}},
 }
 
 

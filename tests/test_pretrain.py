@@ -231,7 +231,7 @@ def test_replay_counts_text_and_not_documents(fitted, reviews, tmp_path):
 
 def test_a_stream_that_is_interrupted_ends_with_the_same_bits(tiny_bert, reviews, tmp_path, monkeypatch):
     stream = {"path": "csv", "data_files": reviews("source", 200), "streaming": True}
-    training = {**QUICK, "max_steps": 6, "save_strategy": "steps", "save_steps": 2}
+    training = {**QUICK, "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "bf16": False}
     given = {"max_train_samples": 60, "training": training}
     whole = pretrain(tiny_bert, tmp_path, stream, output_dir=str(tmp_path / "whole"), **given)
     step = PretrainingTrainer.compute_loss

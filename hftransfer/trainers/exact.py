@@ -248,8 +248,10 @@ class ExactTrainer(Trainer):
                 if newest is not None:
                     logger.info("%s: resuming from %s", self.label, newest.name)
                 self.train(resume_from_checkpoint=str(newest) if newest else None)
-        # without the automatic precision of training, so that before and after are measured alike
-        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        # without the automatic precision of training, so that before and after are measured alike; accelerate's own
+        # way back (1.15) would take the model's decorators off as well
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            self.model.__dict__.pop(name, None)
         if self.state.global_step < self.state.max_steps and not self.stopped_early():
             raise HFTransferError(
                 f"{self.label}: stopped at step {self.state.global_step} of {self.state.max_steps}; the same command "
