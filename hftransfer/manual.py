@@ -18,6 +18,7 @@ usage: accelerate launch -m hftransfer.recipe NAME|FILE.yaml [--dry_run] [--KEY 
 
 Keys are a recipe's fields (--model, --source, --target, --seed, --output_dir, --max_train_samples) or a stage's
 options by its name (--adapt.method cdan, adapt.training.learning_rate=3e-5). Values are YAML: null, [a, b], 1e-4.
+A mapping ({a: 1}) is laid over the recipe's; null takes the recipe's away (--pretrain.config null).
 HFTRANSFER_DEBUG=1 shows the traceback of an error."""
 
 
