@@ -10,7 +10,8 @@ from datasets import Dataset
 from torch import Tensor
 
 from hftransfer import models
-from hftransfer.data import images, sounds, spectrograms, text
+from hftransfer.data import framing, images, sounds, spectrograms, text
+from hftransfer.errors import HFTransferError
 from hftransfer.objectives.text import check_positions
 
 Kind = Literal["text", "image", "sound"]
@@ -94,9 +95,23 @@ def image_batch(reader: Any, config: Any) -> Callable[[Sequence[Any]], dict[str,
         from hftransfer.data import palette
 
         return palette.classifier_batch(reader, config)
-    size = config.image_size
+    size = framing.side_of(reader, config.num_channels) or config.image_size
+    if size != config.image_size:
+        _check_seen(config, size)
     pixels = images.PixelBatch(reader, size=size, channels=config.num_channels, augment=False)
     return lambda batch: {"pixel_values": pixels(batch, None)}
+
+
+def _check_seen(config: Any, size: int) -> None:
+    """Some networks take images of any size (DINOv2 is published with a smaller one than its config names)."""
+    images_of_it = torch.empty(1, config.num_channels, size, size, device="meta")
+    try:
+        models.skeleton(config, "encoder")(pixel_values=images_of_it)
+    except (ValueError, RuntimeError) as error:
+        raise HFTransferError(
+            f"model: its image processor makes images of {size} x {size} and its config says {config.image_size}; "
+            "they are not of one checkpoint"
+        ) from error
 
 
 def with_labels(inputs: Inputs) -> tuple[list[dict[str, Any]], Callable[[Sequence[Any]], dict[str, Tensor]]]:

@@ -14,15 +14,14 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from hftransfer.data.framing import Pixels, framing, processed, resized
 from hftransfer.errors import HFTransferError
 
 logger = logging.getLogger("hftransfer")
 
-Pixels = NDArray[np.uint8]  # (height, width, channels)
 MODES = {1: "L", 3: "RGB"}
 KEPT_BYTES = 2**30  # decoded images stay in memory up to here; more are decoded each time they are read
 MOST_UNREADABLE = 0.01  # share of the rows (one row always) that may fail to decode
@@ -149,15 +148,6 @@ def _eight_bits(image: Any) -> Any:
     return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
 
 
-def resized(pixels: Pixels, size: int, resample: int, box: tuple[int, int, int, int] | None = None) -> Pixels:
-    """(size, size, channels): the whole image, or a box (left, top, right, bottom) of it, as Pillow resizes."""
-    if box is None and pixels.shape[:2] == (size, size):
-        return pixels
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    scaled = np.asarray(image.resize((size, size), resample=Image.Resampling(resample), box=box))
-    return scaled.reshape(size, size, pixels.shape[2])
-
-
 def random_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """A random resized crop's box: a fifth to all of the area, 3:4 to 4:3; the largest such, centred, if none fits."""
     areas, ratios = rng.uniform(*AREA, TRIES), np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), TRIES))
@@ -183,24 +173,28 @@ def augmented(pixels: Pixels, size: int, rng: np.random.Generator, *, flip: bool
 
 
 class PixelBatch:
-    """Makes `pixel_values` of image rows: resized as the reader does, or cut at random; normalised as the reader does.
+    """Makes `pixel_values` of image rows: framed as the reader does, or cut at random; normalised as the reader does.
 
     Args:
         reader: the network's image processor.
         size: height and width of what the network sees.
         channels: of the rows.
         augment: True cuts and mirrors, "crop" only cuts (for digits and letters), False does neither.
+
+    Raises:
+        HFTransferError: the reader makes images of another size or normalises by more than a mean and a deviation.
     """
 
     def __init__(self, reader: Any, *, size: int, channels: int, augment: bool | str) -> None:
         self.size, self.channels, self.augment = size, channels, augment
-        self.resample = int(getattr(reader, "resample", None) or Image.Resampling.BILINEAR)
         self.scale, self.shift = normalisation(reader, channels)
+        self.frame = framing(reader, size, channels)
+        _check_normalisation(reader, self.scale, self.shift, size)
 
     def __call__(self, rows: Sequence[ImageRow], rngs: Sequence[np.random.Generator] | None) -> Tensor:
         """(batch, channels, size, size) float32; `rngs`, one a row, cut and mirror; without them nothing does."""
         if rngs is None or not self.augment:
-            images = [resized(row["pixels"], self.size, self.resample) for row in rows]
+            images = [self.frame(row["pixels"]) for row in rows]
         else:
             flip = self.augment is True
             images = [augmented(r["pixels"], self.size, g, flip=flip) for r, g in zip(rows, rngs, strict=True)]
@@ -223,6 +217,22 @@ def normalisation(reader: Any, channels: int) -> tuple[Tensor, Tensor]:
     mean, std = (reader.image_mean, reader.image_std) if reader.do_normalize else (0.0, 1.0)
     mean, std = (_of_channels(value, name, channels) for value, name in ((mean, "image_mean"), (std, "image_std")))
     return (rescale / std)[:, None, None], (-mean / std)[:, None, None]
+
+
+def _check_normalisation(reader: Any, scale: Tensor, shift: Tensor, size: int) -> None:
+    """Some processors do more than their settings say (EfficientNet's shifts before it normalises)."""
+    grey = np.full((size, size, len(scale)), 200, dtype=np.uint8)
+    means = {
+        name: _of_channels(getattr(reader, name), name, len(scale)).tolist() for name in ("image_mean", "image_std")
+    }
+    options = {"do_rescale": reader.do_rescale, **(means if reader.do_normalize else {})}
+    theirs = torch.as_tensor(processed(grey, reader, **options)[size // 2, size // 2])
+    ours = (200 * scale + shift).flatten()
+    if not torch.allclose(theirs.float(), ours, atol=1e-3, rtol=1e-3):
+        raise HFTransferError(
+            f"model: its image processor ({type(reader).__name__}) does more to an image's values than its mean and "
+            "deviation say; save another into the checkpoint"
+        )
 
 
 def _of_channels(value: Any, name: str, channels: int) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hftransfer.data.images import ImageRow, ImageRows, Pixels, resized
+from hftransfer.data.framing import Pixels, resized
+from hftransfer.data.images import ImageRow, ImageRows
 from hftransfer.errors import HFTransferError
 
 logger = logging.getLogger("hftransfer")

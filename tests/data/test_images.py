@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ViTImageProcessorPil
+from transformers import (
+    BitImageProcessorPil,
+    ConvNextImageProcessorPil,
+    Dinov2Config,
+    EfficientNetImageProcessorPil,
+    ViTConfig,
+    ViTImageProcessorPil,
+)
 
+from hftransfer import inputs
 from hftransfer.data import images
-from hftransfer.data.images import PixelBatch, augmented, check_augment, random_box, readable, resized
+from hftransfer.data.framing import resized
+from hftransfer.data.images import PixelBatch, augmented, check_augment, random_box, readable
 from hftransfer.errors import HFTransferError
 
 FEATURES = datasets.Features({"image": datasets.Image(decode=False)})
@@ -148,7 +157,7 @@ def test_batches_do_not_depend_on_their_neighbours():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resample", [2, 3])
+@pytest.mark.parametrize("resample", [0, 2, 3])
 def test_an_unaugmented_batch_is_the_image_processors(channels, resample):
     mean, std = ([0.4], [0.3]) if channels == 1 else ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
     size = {"height": 8, "width": 8}
@@ -165,9 +174,10 @@ def test_an_unaugmented_batch_is_the_image_processors(channels, resample):
 
 
 def test_a_processor_of_other_channels_is_refused_unless_it_treats_all_alike():
-    alike = ViTImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    size = {"height": 4, "width": 4}
+    alike = ViTImageProcessorPil(size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     assert PixelBatch(alike, size=4, channels=1, augment=False).scale.shape == (1, 1, 1)
-    other = ViTImageProcessorPil(image_mean=[0.4, 0.5, 0.6], image_std=[0.5] * 3)
+    other = ViTImageProcessorPil(size=size, image_mean=[0.4, 0.5, 0.6], image_std=[0.5] * 3)
     with pytest.raises(HFTransferError, match=r"^model: its image processor has 3 values in image_mean"):
         PixelBatch(other, size=4, channels=1, augment=False)
 
@@ -177,3 +187,59 @@ def test_augment_has_three_values():
         check_augment(value)
     with pytest.raises(HFTransferError, match=r"^augment: expected true .*, crop .* or false, found 'flip'"):
         check_augment("flip")
+
+
+SQUARE = {"height": 8, "width": 8}
+WAYS = {
+    "short side and middle": BitImageProcessorPil(size={"shortest_edge": 10}, crop_size=SQUARE),
+    "a middle larger than the image": BitImageProcessorPil(do_resize=False, crop_size=SQUARE),
+    "square and middle": ViTImageProcessorPil(
+        size={"height": 11, "width": 10}, do_center_crop=True, crop_size=SQUARE, resample=0
+    ),
+    "a way of its own": ConvNextImageProcessorPil(size={"shortest_edge": 8}, crop_pct=0.8),
+    "nothing normalised": ViTImageProcessorPil(size=SQUARE, do_normalize=False, do_rescale=False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_image_is_framed_as_its_processor_does(way):
+    reader = WAYS[way]
+    shapes = [(20, 12), (12, 20), (7, 7), (9, 8), (8, 8), (31, 6)]
+    rows = readable(content([encoded(noise(*shape, 3)) for shape in shapes]), key="data", channels=3)
+    found = PixelBatch(reader, size=8, channels=3, augment=False)(list(rows), None)
+    shown = [row["pixels"].transpose(2, 0, 1) for row in rows]
+    stock = reader(shown, return_tensors="pt", input_data_format="channels_first").pixel_values
+    assert torch.allclose(found, stock.float(), atol=1e-4)
+
+
+def test_an_image_that_no_one_resizes_must_be_of_the_size():
+    reader = ViTImageProcessorPil(do_resize=False)
+    make = PixelBatch(reader, size=8, channels=1, augment=False)
+    right, wrong = ({"pixels": noise(8, width, 1), "row": 0} for width in (8, 9))
+    assert make([right], None).shape == (1, 1, 8, 8)
+    with pytest.raises(HFTransferError, match=r"^model: its image processor .* makes 8 x 9 of an image of 8 x 9"):
+        make([wrong], None)
+
+
+@pytest.mark.parametrize(
+    "reader, told",
+    [
+        (BitImageProcessorPil(size={"shortest_edge": 8}, do_center_crop=False), "makes 8 x 13 of an image of 8 x 13"),
+        (ViTImageProcessorPil(size={"height": 9, "width": 9}), "makes 9 x 9 of"),
+        (EfficientNetImageProcessorPil(size=SQUARE, rescale_offset=True), "does more to an image's values than"),
+    ],
+)
+def test_what_a_processor_does_otherwise_is_refused_in_a_line(reader, told):
+    with pytest.raises(HFTransferError, match=rf"^model: its image processor \({type(reader).__name__}\) {told}") as e:
+        PixelBatch(reader, size=8, channels=3, augment=False)
+    assert "\n" not in str(e.value)
+
+
+def test_a_network_of_any_size_sees_the_processors_and_others_must_agree():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4, "image_size": 16}
+    reader = BitImageProcessorPil(size={"shortest_edge": 10}, crop_size=SQUARE)
+    row = {"pixels": noise(20, 12, 3), "row": 0}
+    made = inputs.image_batch(reader, Dinov2Config(**sizes))([row])["pixel_values"]
+    assert made.shape == (1, 3, 8, 8)
+    with pytest.raises(HFTransferError, match=r"^model: its image processor makes images of 8 x 8 and .* says 16"):
+        inputs.image_batch(reader, ViTConfig(**sizes, intermediate_size=8))
