@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel, AutoModelForImageClassification, ViTMAEForPreTraining
 
 import hftransfer
 
@@ -54,6 +54,16 @@ def test_images_are_painted_in_and_the_encoder_goes_on(objective, model, config,
     assert again.metrics["loss.before"] == pytest.approx(first.metrics["loss.after"], rel=1e-4)
     judged = compared(first.path, pictures, tmp_path / "judged")
     assert set(judged.metrics) >= {"accuracy.probe.2.pretrained", "accuracy.finetune.2.scratch"}
+
+
+def test_a_plain_vit_goes_on_with_a_decoder_of_the_size_asked_for(pictures, tmp_path):
+    sizes = {key: value for key, value in VIT.items() if "decoder" not in key} | {"encoder_stride": 4}
+    plain = run("simmim", "scratch/vit", sizes, pictures, tmp_path / "plain", augment=False)
+    decoder = {key: value for key, value in VIT.items() if "decoder" in key} | {"norm_pix_loss": True}
+    whole = run("mae", str(plain.path), decoder, pictures, tmp_path / "whole", augment=False)
+    assert "new head, encoder frozen" in [curve["name"] for curve in whole.evidence["curves"]]
+    config = ViTMAEForPreTraining.from_pretrained(whole.path / "pretraining").config
+    assert config.decoder_hidden_size == 16 and config.norm_pix_loss and config.hidden_size == 16
 
 
 def test_the_next_pixel_is_told_and_the_network_classifies(pictures, tmp_path):

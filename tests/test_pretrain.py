@@ -172,6 +172,8 @@ def test_new_words_begin_as_the_mean_of_their_pieces(fitted, reviews, tmp_path):
     pieces = old("soupspoon", add_special_tokens=False)["input_ids"]
     torch.testing.assert_close(biases[1][new.convert_tokens_to_ids("soupspoon")], biases[0][pieces].mean())
     assert result.metrics["tokens_per_word.after"] < result.metrics["tokens_per_word.before"]
+    assert result.metrics["bits_per_byte.with_old_words"] > 0
+    assert any("'before' already has the new words" in note for note in result.evidence["notes"])
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def check(model: Any, job: str, **overrides: Any) -> str:
     Raises:
         HFTransferError: when the architecture has no such class, or the checkpoint no tokenizer.
     """
-    found = class_for(job, config_of(model, overrides))
+    found = class_for(job, config_of(model, overrides, job))
     if job in ("masked_lm", "causal_lm", "text_classification") and not is_scratch(model):
         read = None if isinstance(model, nn.Module) else tokenizer(model)
         if job == "masked_lm" and read is not None and read.mask_token is None:
@@ -52,8 +52,10 @@ def check(model: Any, job: str, **overrides: Any) -> str:
     return str(found.__name__)
 
 
-def config_of(model: Any, overrides: Mapping[str, Any] | None = None) -> Any:
+def config_of(model: Any, overrides: Mapping[str, Any] | None = None, job: str | None = None) -> Any:
     """The config of a checkpoint, a model object or a new network, with fields of it set otherwise.
+
+    With a job it is the config that the job's class takes: a ViT's for an MAE has a decoder's fields too.
 
     Raises:
         HFTransferError: when there is no such architecture, field or value.
@@ -62,6 +64,7 @@ def config_of(model: Any, overrides: Mapping[str, Any] | None = None) -> Any:
         config = type(model.config).from_dict(model.config.to_dict())
     else:
         config = _new_config(model.removeprefix(SCRATCH)) if is_scratch(model) else read_config(resolve(model))
+    config = config if job is None else _taken_by(class_for(job, config), config)
     known = config.to_dict()
     for name in overrides or {}:
         if name not in known and not hasattr(config, name):
@@ -141,9 +144,14 @@ def fresh_network(cls: Any, config: Any) -> nn.Module:
     """A network of new weights; `cls` is a model class or an Auto class."""
     if hasattr(cls, "_model_mapping"):
         return cls.from_config(config)
-    if not isinstance(config, cls.config_class):  # a ViT's sizes for an MAE
-        config = cls.config_class.from_dict({k: v for k, v in config.to_dict().items() if k != "model_type"})
-    return cls(config)
+    return cls(_taken_by(cls, config))
+
+
+def _taken_by(cls: Any, config: Any) -> Any:
+    """The config as this class takes it: a ViT's sizes for an MAE."""
+    if hasattr(cls, "_model_mapping") or isinstance(config, cls.config_class):
+        return config
+    return cls.config_class.from_dict({k: v for k, v in config.to_dict().items() if k != "model_type"})
 
 
 def skeleton(config: Any, job: str) -> nn.Module:

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from transformers import set_seed
 
-from hftransfer import data, models, objectives, processes, scratch, tuning, vocabulary
+from hftransfer import data, inference, models, objectives, processes, scratch, tuning, vocabulary
 from hftransfer.data.masked_text import check_filled
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.objectives.base import Objective
@@ -70,7 +70,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[type[Objective], dict[str, Any],
     cls = objectives.find(given["objective"])
     name = models.check(given["model"], cls.job, **given["config"])
     settings = {name: given[name] for name in objectives.OBJECTIVES[given["objective"]].settings}
-    config = models.config_of(given["model"], given["config"])
+    config = models.config_of(given["model"], given["config"], cls.job)
     config = cls.new_config(config) if starts_anew(given) else config
     _check_tuning(given, config, cls)
     reader = None if models.is_scratch(given["model"]) else models.reader(given["model"], cls.kind)
@@ -145,7 +145,9 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     network, reader, new = begin(cls, given, corpus)
     extended = None
     if given["extend_vocabulary"]:
+        old = {} if new else _with_old_words(cls(network, reader, settings, seed=given["seed"]), corpus, given)
         extended = vocabulary.extend(network, reader, corpus.content("train")["text"], given["extend_vocabulary"])
+        extended |= old
     network.to(processes.state().device)  # "before" is measured where training will run
     objective = cls(network, reader, settings, seed=given["seed"])
     rows = objective.rows(_replayed(corpus, given), key="data")
@@ -167,6 +169,13 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     )
 
 
+def _with_old_words(objective: Objective, corpus: Corpus, given: Mapping[str, Any]) -> dict[str, float]:
+    """What held-out text costs before words are added, in the one unit that both vocabularies share."""
+    rows = _held_out(objective, corpus, given).measured
+    measured = objective.measures(record.mean(inference.costs(objective, rows)), rows)
+    return {"bits_per_byte.with_old_words": measured["bits_per_byte"]}
+
+
 def starts_anew(given: Mapping[str, Any]) -> bool:
     return given["from_scratch"] or models.is_scratch(given["model"])
 
@@ -177,7 +186,7 @@ def begin(cls: type[Objective], given: Mapping[str, Any], corpus: Corpus) -> tup
         network, new = models.load_reported(given["model"], cls.job, **given["config"])
         cls.mend(network, new)
         return network, models.reader(given["model"], cls.kind), new
-    config = cls.new_config(models.config_of(given["model"], given["config"]))
+    config = cls.new_config(models.config_of(given["model"], given["config"], cls.job))
     if models.is_scratch(given["model"]):
         reader = cls.new_reader(config, corpus.content("train"))
         config = scratch.fit_config(config, reader) if cls.kind == "text" else config

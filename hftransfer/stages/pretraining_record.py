@@ -152,6 +152,9 @@ def _notes(found: Found, protocol: str) -> list[str]:
         words = found.extended["new_words"]
         fewer = f"{found.extended['tokens_per_word.before']:.2f} to {found.extended['tokens_per_word.after']:.2f}"
         notes.append(f"{words} words of the corpus were added to the vocabulary: tokens per word went from {fewer}")
+        old = found.extended.get("bits_per_byte.with_old_words")
+        told = f"; with the old vocabulary bits per byte were {old:.3f}" if old is not None else ""
+        notes.append(f"'before' already has the new words, not yet trained{told}")
     return notes
 
 
