@@ -19,22 +19,19 @@ import argparse
 import copy
 import functools
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
+from sides import in_fresh_process, machine, peak_mib, ratio
 from transformers import (
     DataCollatorForLanguageModeling,
     GPT2Config,
@@ -137,7 +134,7 @@ def main() -> None:
         for name, make in SIDES.items():
             found[name].append(measure(make, setting))
             print(name, {key: round(value, 3) for key, value in found[name][-1].items()}, file=sys.stderr)
-    memory = {} if given.no_memory else {name: _in_fresh_process(name) for name in SIDES}
+    memory = {} if given.no_memory else {name: in_fresh_process(name) for name in SIDES}
     Console(width=130).print(_table(found, memory, given))
 
 
@@ -210,41 +207,10 @@ def held_out_loss(model: Any, setting: Setting) -> float:
     return sums / counts
 
 
-def peak_mib(make: Maker, setting: Setting) -> float:
-    """The most resident memory while training, less what was held before; seen every 5 ms.
-
-    The kernel's own high-water mark will not do: a child process begins with its parent's.
-    """
-    setting.fields["max_steps"] = min(3, setting.fields["max_steps"])
-    process, seen, finished = psutil.Process(), [0], threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(0.005):
-            seen[0] = max(seen[0], process.memory_info().rss)
-
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make(setting, setting.model, Path(folder))
-        held, watcher = process.memory_info().rss, threading.Thread(target=watch)
-        watcher.start()
-        try:
-            trainer.train()
-        finally:
-            finished.set()
-            watcher.join()
-    return (seen[0] - held) / 2**20
-
-
-def _in_fresh_process(name: str) -> float:
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory_of", name]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(ran.stdout.splitlines()[-1])
-
-
 def _table(found: dict[str, list[dict[str, float]]], memory: dict[str, float], given: argparse.Namespace) -> Table:
     title = f"causal LM, {given.steps} steps of {given.batch} x {given.max_length}, vocabulary {given.vocabulary}, "
-    title += f"{given.rounds} rounds, {torch.get_num_threads()} threads, "
+    title += f"{given.rounds} rounds, {machine()}, "
     title += f"{'bf16' if has_bf16() else 'fp32'} on both sides"
-    title += f", load {os.getloadavg()[2]:.1f}" if hasattr(os, "getloadavg") else ""
     table = Table(title=title, title_justify="left")
     peers = list(found)[:2]
     speeds, memories = ([f": {name}" for name in peers] for _ in range(2))
@@ -255,18 +221,12 @@ def _table(found: dict[str, list[dict[str, float]]], memory: dict[str, float], g
             statistics.median(run[key] for run in found[side])
             for key in ("tokens_per_second", "tokens_per_step", "held_out_loss")
         )
-        faster = [f"{_ratio(found[side], found[other]):.2f}" for other in peers]
+        faster = [f"{ratio(found[side], found[other], 'tokens_per_second'):.2f}" for other in peers]
         peak = [""] * 3
         if memory:
             peak = [f"{memory[side]:.0f}", *(f"{memory[side] / memory[other]:.2f}" for other in peers)]
         table.add_row(side, f"{speed:.0f}", *faster, f"{tokens:.0f}", *peak, f"{loss:.3f}")
     return table
-
-
-def _ratio(these: list[dict[str, float]], those: list[dict[str, float]]) -> float:
-    """The median of the rounds' ratios: what slows the machine slows both sides of a round."""
-    pairs = zip(these, those, strict=True)
-    return statistics.median(one["tokens_per_second"] / other["tokens_per_second"] for one, other in pairs)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import copy
 import functools
 import io
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from sides import machine, ratio
 from transformers import (
     Trainer,
     TrainingArguments,
@@ -268,9 +268,8 @@ def held_out_loss(setting: Setting, network: Any) -> float:
 
 def _table(found: dict[str, list[dict[str, float]]], given: argparse.Namespace) -> Table:
     title = f"{given.objective}, {given.steps} steps of {given.batch} images of {given.size} x {given.size}, "
-    title += f"{given.rounds} rounds, {torch.get_num_threads()} threads, "
+    title += f"{given.rounds} rounds, {machine()}, "
     title += f"bf16 {'on' if has_bf16() else 'not in this hardware'}"
-    title += f", load {os.getloadavg()[2]:.1f}" if hasattr(os, "getloadavg") else ""
     table = Table(title=title, title_justify="left")
     sides = list(found)
     for heading in ("", "images/s", f": {sides[0]}", *([": row above"] if given.ablate else []), "waits", "held-out"):
@@ -281,15 +280,9 @@ def _table(found: dict[str, list[dict[str, float]]], given: argparse.Namespace) 
             statistics.median(run[key] for run in found[side])
             for key in ("images_per_second", "waits", "held_out_loss")
         )
-        faster = [f"{_ratio(found[side], found[other]):.2f}" for other in others]
+        faster = [f"{ratio(found[side], found[other], 'images_per_second'):.2f}" for other in others]
         table.add_row(side, f"{speed:.0f}", *faster, f"{waits:.1%}", f"{loss:.4f}")
     return table
-
-
-def _ratio(these: list[dict[str, float]], those: list[dict[str, float]]) -> float:
-    """The median of the rounds' ratios: what slows the machine slows both sides of a round."""
-    pairs = zip(these, those, strict=True)
-    return statistics.median(one["images_per_second"] / other["images_per_second"] for one, other in pairs)
 
 
 if __name__ == "__main__":
