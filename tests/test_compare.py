@@ -223,3 +223,13 @@ def test_a_new_network_begins_as_the_pretraining_did(pictures, tmp_path):
     torch.manual_seed(1)
     other = new_network(str(made.path), "image_classification", labels)
     assert not torch.equal(other.state_dict()[layer], new.state_dict()[layer])
+
+
+def test_a_checkpoints_frozen_features_are_computed_once(tiny_bert, reviews, tmp_path, monkeypatch):
+    taken, features = [], hftransfer.stages.few_labels._features
+    monkeypatch.setattr(
+        "hftransfer.stages.few_labels._features",
+        lambda side, *rest: (taken.append(side.model), features(side, *rest))[1],
+    )
+    compare(tiny_bert, reviews("source"), tmp_path / "out", ways=["probe"], trials=3)
+    assert taken.count(str(tiny_bert)) == 1 and taken.count(None) == 3

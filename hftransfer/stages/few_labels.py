@@ -101,9 +101,10 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     both = dict(zip(sides(given), (_side(other, given["against"], parts, given), ours), strict=True))
     path = folder.begin()
     right: dict[str, list[int]] = processes.agree(runs.read_json(path / RECORD))
+    kept: dict[Any, Any] = {}  # a checkpoint's frozen features are the same in every trial
     for trial in range(given["trials"]):
         for side in both:
-            _try(right, both[side], side, trial, parts["train"], path, given)
+            _try(right, both[side], side, trial, parts["train"], path, given, kept)
     shown = {key: np.array(value, dtype=float) for key, value in right.items()}
     if processes.is_main():
         (path / RECORD).unlink(missing_ok=True)
@@ -120,10 +121,17 @@ def _side(reader_of: Any, model: Any, parts: dict[str, Dataset], given: dict[str
 
 
 def _try(
-    right: dict[str, list[int]], side: Side, name: str, trial: int, train: Dataset, path: Path, given: dict[str, Any]
+    right: dict[str, list[int]],
+    side: Side,
+    name: str,
+    trial: int,
+    train: Dataset,
+    path: Path,
+    given: dict[str, Any],
+    kept: dict[Any, Any],
 ) -> None:
     """Probe and fine-tuning of one side in one trial, for every number of labels; `right` takes the outcome."""
-    seed, features = given["seed"] + trial, None
+    seed, same = given["seed"] + trial, (name, trial if side.model is None else None)
     for way in given["ways"]:
         for number in given["labels_per_class"]:
             key = f"{way}.{number}.{name}.{trial}"
@@ -131,9 +139,10 @@ def _try(
                 continue
             rows = draw(side.train.labels, number, seed)
             if way == "probe":
-                if features is None:
-                    features = _features(side, given, train, seed)
-                found = probe(features[0][rows], side.train.labels[rows], features[1])
+                if same not in kept:
+                    kept[same] = _features(side, given, train, seed)
+                features, tested = kept[same]
+                found = probe(features[rows], side.train.labels[rows], tested)
             else:
                 found = _fitted(
                     side, rows, given, train, seed, path / "checkpoints" / key, f"{name}, {number} a class"
