@@ -32,7 +32,7 @@ def checkpoint(given: Mapping[str, Any], folder: Path) -> Path | None:
     if isinstance(given["model"], nn.Module):
         return None
     cls = objectives.find(given["objective"])
-    config = models.config_of(given["model"], given["config"])
+    config = models.config_of(given["model"], given["config"], cls.job)
     config = cls.new_config(config) if starts_anew(given) else config
     with_decoder = config.model_type == "vit_mae"
     if not (starts_anew(given) or given["config"] or with_decoder):
