@@ -75,7 +75,7 @@ def predict(model: nn.Module, tokenizer: Any, rows: Sequence[Any]) -> Prediction
     The model is moved to this process's device and left in evaluation mode.
     """
     lengths = [len(row["input_ids"]) for row in rows]
-    found = _over(rows, lengths, lambda batch: text.padded(tokenizer, batch), model, models.classify)
+    found = over(rows, lengths, lambda batch: text.padded(tokenizer, batch), model, models.classify)
     return Predictions(np.stack([logits for _, logits in found]), np.stack([features for features, _ in found]))
 
 
@@ -86,7 +86,7 @@ def classes(model: nn.Module, inputs: Any) -> np.ndarray:
     def classified(network: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
         return (network(**batch).logits.argmax(-1),)
 
-    found = _over(inputs.rows, inputs.lengths, inputs.batch, model, classified)
+    found = over(inputs.rows, inputs.lengths, inputs.batch, model, classified)
     return np.stack([one for (one,) in found])
 
 
@@ -100,11 +100,11 @@ def features(encoder: nn.Module, inputs: Any) -> np.ndarray:
         fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
         return (models.pool(states, mask if fitting else None, "mean"),)
 
-    found = _over(inputs.rows, inputs.lengths, inputs.batch, encoder, pooled)
+    found = over(inputs.rows, inputs.lengths, inputs.batch, encoder, pooled)
     return np.stack([one for (one,) in found])
 
 
-def _over(rows: Any, lengths: Sequence[int] | None, make: Any, model: nn.Module, run: Any) -> list[tuple[Any, ...]]:
+def over(rows: Any, lengths: Sequence[int] | None, make: Any, model: nn.Module, run: Any) -> list[tuple[Any, ...]]:
     """What `run(model, batch)` gives for each row, in the rows' order, on every process alike."""
     state = processes.state()
     model.to(state.device).eval()
