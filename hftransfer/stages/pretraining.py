@@ -18,6 +18,7 @@ from hftransfer.runs import StageFolder
 from hftransfer.stages import pretraining_record as record
 from hftransfer.trainers.exact import estimated_steps, training_arguments
 from hftransfer.trainers.pretraining import PretrainingTrainer
+from hftransfer.trainers.watching import Watch
 
 HEAD_TRAINING = {"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.01}
 HELD_OUT_ROWS = 512  # enough for an interval of about 1 %; measuring thousands would cost more than a short training
@@ -258,8 +259,9 @@ def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, hea
         trainer = PretrainingTrainer(
             objective=found.objective,
             rows=found.rows,
-            watch=None if head else found.watch,
-            patience=None if head else given["early_stopping_patience"],
+            watch=None
+            if head
+            else Watch(lambda: {"eval_loss": found.watch()}, patience=given["early_stopping_patience"]),
             layer_decay=None if head else given["layer_decay"],
             args=training_arguments({**watching, **training}, folder, given["seed"]),
             eval_dataset=found.held_out.watched,

@@ -1,8 +1,9 @@
 """`Trainer` made exact: whatever is killed, the next run ends with bit-identical weights.
 
-`ExactTrainer` overrides two methods of `Trainer`: `_get_train_sampler` (an order that depends on seed and epoch only,
-batches of like length) and `_save` (weights that it can load again). The rest is two callbacks: checkpoints get a
-manifest, and a loss that is not finite stops.
+`ExactTrainer` overrides four methods of `Trainer`: `_get_train_sampler` (an order that depends on seed and epoch only,
+batches of like length), `_save` (weights that it can load again), `evaluate` (measures what is watched) and
+`create_optimizer` (a learning rate for each layer). The rest is two callbacks: checkpoints get a manifest, and a loss
+that is not finite stops.
 """
 
 import contextlib
@@ -24,6 +25,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from hftransfer import processes, runs
 from hftransfer.errors import HFTransferError
 from hftransfer.models import quiet_transformers
+from hftransfer.trainers import watching
+from hftransfer.trainers.watching import Watch
+from hftransfer.tuning import decayed_rates
 
 logger = logging.getLogger("hftransfer")
 
@@ -192,7 +196,8 @@ class ExactTrainer(Trainer):
     """A `Trainer` for map-style data whose order, checkpoints and resumption are exact.
 
     `epoch_aware` are further objects whose `set_epoch` is called at each epoch (a masking collator, a sampler);
-    `weights` are the rows' chances to be drawn, where they are not drawn evenly.
+    `weights` are the rows' chances to be drawn, where they are not drawn evenly; `watch` is what evaluations measure;
+    `layer_decay` is the factor of the learning rate from a layer to the one below.
     """
 
     def __init__(
@@ -202,10 +207,14 @@ class ExactTrainer(Trainer):
         lengths: Sequence[int] | None = None,
         weights: np.ndarray | None = None,
         epoch_aware: Sequence[Any] = (),
+        watch: Watch | None = None,
+        layer_decay: float | None = None,
         **rest: Any,
     ):
         super().__init__(**rest)
         self.lengths, self.weights, self.label = lengths, weights, label
+        self.watch, self.layer_decay = watch, layer_decay
+        self.resumed: Path | None = None  # the checkpoint that training goes on from
         self.epoch_aware = list(epoch_aware)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -244,6 +253,7 @@ class ExactTrainer(Trainer):
         """
         newest = sound_checkpoint(Path(str(self.args.output_dir)))
         with quiet_transformers(), contextlib.closing(self.bar):
+            self.resumed = newest
             if newest is None or not self._ended_at(newest):
                 if newest is not None:
                     logger.info("%s: resuming from %s", self.label, newest.name)
@@ -257,6 +267,10 @@ class ExactTrainer(Trainer):
                 f"{self.label}: stopped at step {self.state.global_step} of {self.state.max_steps}; the same command "
                 "goes on from there"
             )
+        best = self.watch.best(self.state.log_history) if self.watch is not None else None
+        if self.watch is not None and self.watch.keep_best and best is not None:
+            processes.barrier()
+            watching.restore(self.model, Path(str(self.args.output_dir)), best)
         return [entry for entry in self.state.log_history if "loss" in entry]
 
     def _ended_at(self, checkpoint: Path) -> bool:
@@ -270,8 +284,36 @@ class ExactTrainer(Trainer):
         return True
 
     def stopped_early(self) -> bool:
-        """Whether the training, as far as its state tells, has ended before its last step because that was wanted."""
-        return False
+        """Whether what is watched, as far as it is logged, asks to stop; so a resumed run knows it too."""
+        return self.watch is not None and self.watch.is_over(self.state.log_history)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        assert self.watch is not None
+        metrics = self.watch.measure()
+        self.log(metrics)
+        if self.watch.keep_best and self.watch.best(self.state.log_history) == self.state.global_step:
+            watching.keep(self.model, Path(str(self.args.output_dir)), self.state.global_step)
+        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.stopped_early():
+            control.should_training_stop = control.should_save = True
+        self.control: Any = control
+        return metrics
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Splits each of Trainer's groups by learning rate, where a layer's depends on its depth."""
+        optimizer = super().create_optimizer(model)
+        if self.layer_decay is None or getattr(optimizer, "layered", False):
+            return optimizer
+        names = {id(value): name for name, value in self.model.named_parameters()}
+        rates = decayed_rates(self.model, self.args.learning_rate, self.layer_decay)
+        groups: list[dict[str, Any]] = []
+        for group in optimizer.param_groups:
+            by_rate: dict[float, list[Any]] = {}
+            for value in group["params"]:
+                by_rate.setdefault(rates[names[id(value)]], []).append(value)
+            groups += [{**group, "params": values, "lr": rate} for rate, values in sorted(by_rate.items())]
+        optimizer.param_groups, optimizer.layered = groups, True
+        return optimizer
 
 
 def checkpoints(folder: Path) -> list[Path]:

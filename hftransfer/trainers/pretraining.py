@@ -1,6 +1,6 @@
 """The trainer of every objective: its loss is a mean over the units of all processes and accumulated batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,17 +9,13 @@ from torch.utils.data import Dataset, Sampler
 
 from hftransfer.objectives.base import Objective
 from hftransfer.trainers.exact import ExactTrainer
-from hftransfer.tuning import decayed_rates
 
 
 class PretrainingTrainer(ExactTrainer):
-    """`Trainer` with an objective's loss, its schedules, the loss on watched rows, and layer-wise decay.
+    """`Trainer` with an objective's loss and its schedules.
 
     Args:
         objective: what the rows are for.
-        watch: measures the mean loss on rows that are not trained on, at each evaluation; none without it.
-        patience: evaluations without a lower watched loss after which training stops; never without it.
-        layer_decay: factor of the learning rate from a layer to the one below.
     """
 
     def __init__(
@@ -27,12 +23,9 @@ class PretrainingTrainer(ExactTrainer):
         *,
         objective: Objective,
         rows: Any,
-        watch: Callable[[], float] | None = None,
-        patience: int | None = None,
-        layer_decay: float | None = None,
         **rest: Any,
     ) -> None:
-        self.objective, self.watch, self.patience, self.layer_decay = objective, watch, patience, layer_decay
+        self.objective = objective
         collator = objective.collator(fixed=False)
         arguments = rest["args"]
         per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
@@ -63,40 +56,6 @@ class PretrainingTrainer(ExactTrainer):
         # the count is over all processes, whose gradients are averaged
         loss = found.sums.sum() / count.clamp(min=1) * self.accelerator.num_processes
         return (loss, found) if return_outputs else loss
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        assert self.watch is not None
-        metrics = {"eval_loss": self.watch()}
-        self.log(metrics)
-        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self.stopped_early():
-            control.should_training_stop = control.should_save = True
-        self.control: Any = control
-        return metrics
-
-    def stopped_early(self) -> bool:
-        """Whether the watched loss, as far as it is logged, asks to stop; so a resumed run knows it too."""
-        losses = [entry["eval_loss"] for entry in self.state.log_history if "eval_loss" in entry]
-        if self.patience is None or not losses:
-            return False
-        best = losses.index(min(losses))
-        return len(losses) - 1 - best >= self.patience
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """Splits each of Trainer's groups by learning rate, where a layer's depends on its depth."""
-        optimizer = super().create_optimizer(model)
-        if self.layer_decay is None or getattr(optimizer, "layered", False):
-            return optimizer
-        names = {id(value): name for name, value in self.model.named_parameters()}
-        rates = decayed_rates(self.model, self.args.learning_rate, self.layer_decay)
-        groups: list[dict[str, Any]] = []
-        for group in optimizer.param_groups:
-            by_rate: dict[float, list[Any]] = {}
-            for value in group["params"]:
-                by_rate.setdefault(rates[names[id(value)]], []).append(value)
-            groups += [{**group, "params": values, "lr": rate} for rate, values in sorted(by_rate.items())]
-        optimizer.param_groups, optimizer.layered = groups, True
-        return optimizer
 
 
 class _Drawn(Dataset[Mapping[str, Any]]):
