@@ -1,13 +1,14 @@
 """Which weights train, and how fast. `requires_grad` is set here only, and PEFT is called here only."""
 
 import contextlib
+import fnmatch
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, nearest
 
 
 @contextlib.contextmanager
@@ -115,3 +116,90 @@ def with_adapters(network: nn.Module, lora: Mapping[str, Any]) -> Any:
 def trainable(parameters: Iterable[nn.Parameter]) -> int:
     """How many numbers train."""
     return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+
+
+class Reach(NamedTuple):
+    """How far down a network trains."""
+
+    blocks: int | None  # that many from the top; None: below them too, and the whole network is needed
+    names: frozenset[str]  # of the parameters that train
+
+
+def reach(network: nn.Module, trainable: int | Sequence[str], new: Sequence[str] = ()) -> Reach:
+    """What trains when the last blocks do (a number), or named parts; what is above all blocks trains with a number.
+
+    Args:
+        trainable: how many blocks, or names of modules, with `*` for anything; the last block's is `*.layer.5`.
+        new: names of weights that no checkpoint gave, which train in any case.
+
+    Raises:
+        HFTransferError: there are fewer blocks, or no module of that name.
+    """
+    stack = blocks(network)
+    if isinstance(trainable, int):
+        if trainable > len(stack):
+            raise HFTransferError(
+                f"trainable: {type(network).__name__} has {len(stack)} blocks, and the last {trainable} cannot train"
+            )
+        still = {id(p) for module in lowest(network, len(stack) - trainable) for p in module.parameters()}
+        return Reach(trainable, frozenset(name for name, p in network.named_parameters() if id(p) not in still))
+    known = {name for name, module in network.named_modules() if name and any(True for _ in module.parameters())}
+    chosen = set(new)
+    for pattern in trainable:
+        matched = fnmatch.filter(known, pattern) or fnmatch.filter(known, f"*.{pattern}")
+        if not matched:
+            raise HFTransferError(
+                f"trainable: no part of {type(network).__name__} is named '{pattern}'{_near(pattern, known)}"
+            )
+        chosen |= {name for name, _ in network.named_parameters() if any(name.startswith(f"{m}.") for m in matched)}
+    return Reach(_depth(network, stack, chosen), frozenset(chosen))
+
+
+def _near(pattern: str, known: set[str]) -> str:
+    """The nearest name, or a few: a network has hundreds."""
+    told = nearest(pattern, sorted(known))
+    return told if "did you mean" in told else f"; some of its parts: {', '.join(sorted(known, key=len)[:8])}"
+
+
+def _depth(network: nn.Module, stack: nn.ModuleList, names: Iterable[str]) -> int | None:
+    """How many blocks from the top hold all of these parameters, or what is above the blocks does."""
+    number = {id(p): place for place, block in enumerate(stack) for p in block.parameters()}
+    below = {id(p) for module in _embeddings(network, stack) for p in module.parameters()}
+    parameters = dict(network.named_parameters())
+    if any(id(parameters[name]) in below for name in names):
+        return None
+    return len(stack) - min(
+        [number[id(parameters[name])] for name in names if id(parameters[name]) in number], default=len(stack)
+    )
+
+
+@contextlib.contextmanager
+def only(network: nn.Module, names: Container[str]) -> Iterator[None]:
+    """Holds all parameters still but the named ones, and gives each its former state back."""
+    before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in names)
+    try:
+        yield
+    finally:
+        for parameter, wanted in before:
+            parameter.requires_grad_(wanted)
+
+
+def descending(network: nn.Module, names: Container[str]) -> list[list[nn.Parameter]]:
+    """The named parameters in groups from the head down: what is above all blocks, each block, what is below them."""
+    stack = blocks(network)
+    number = {id(p): place for place, block in enumerate(stack) for p in block.parameters()}
+    below = {id(p) for module in _embeddings(network, stack) for p in module.parameters()}
+    groups: list[list[nn.Parameter]] = [[] for _ in range(len(stack) + 2)]
+    for name, parameter in network.named_parameters():
+        if name in names:
+            place = len(stack) + 1 if id(parameter) in below else len(stack) - number.get(id(parameter), len(stack))
+            groups[place].append(parameter)
+    return [group for group in groups if group]
+
+
+def train(parameters: Iterable[nn.Parameter], wanted: bool) -> None:
+    """Lets parameters train, or holds them still."""
+    for parameter in parameters:
+        parameter.requires_grad_(wanted)
