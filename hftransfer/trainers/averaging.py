@@ -1,4 +1,4 @@
-"""The moving average of the weights over a training (Polyak and Juditsky 1992; exponential, as in arXiv:1703.01780)."""
+"""The exponential moving average of the weights over a training (Tarvainen and Valpola 2017, arXiv:1703.01780)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ FILE = "average.safetensors"
 
 
 class MovingAverage(TrainerCallback):
-    """Averages what trains, one step after the other; part of every checkpoint, so that a resumed average is the same."""
+    """Averages what trains, step by step; it is part of every checkpoint, so that a resumed average is the same."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = network, decay

@@ -1,7 +1,7 @@
 """The trainer of labels: its loss is a mean over the labelled units of all processes and accumulated batches.
 
-Overrides two methods of `Trainer` beside `ExactTrainer`'s: `compute_loss` (the task's own formula, and a penalty on the
-way from the start) and `_get_num_items_in_batch` (what the loss is a mean over).
+Overrides two methods of `Trainer` beside `ExactTrainer`'s: `compute_loss` (the task's own formula, and a penalty on
+the way from the start) and `_get_num_items_in_batch` (what the loss is a mean over).
 """
 
 from collections.abc import Callable, Mapping

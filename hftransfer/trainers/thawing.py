@@ -1,4 +1,4 @@
-"""Gradual unfreezing: layers begin to train one after another, from the head down (Howard and Ruder, arXiv:1801.06146)."""
+"""Gradual unfreezing: layers begin to train one by one, from the head down (ULMFiT, arXiv:1801.06146)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from hftransfer import tuning
 
 
 class Thaw(TrainerCallback):
-    """Holds groups of layers still until their turn: the first from the start, the others in equal shares of the steps.
+    """Holds groups of layers still until their turn: the first begins, the others follow in equal shares of the steps.
 
     What is still when a run resumes follows from the step alone. The optimizer is made before any group is held.
     """
