@@ -11,7 +11,8 @@ import yaml
 from pydantic import Field
 
 from hftransfer.errors import HFTransferError, nearest
-from hftransfer.signatures import dataclass_fields, options, validate
+from hftransfer.foreign import dataclass_fields
+from hftransfer.signatures import options, validate
 from hftransfer.stages import STAGES, verb
 from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, Seed
 

@@ -1,7 +1,7 @@
 """What the front door prints about recipes, and the JSON schema that editors complete from. Imports no torch."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hftransfer import chain
-from hftransfer.signatures import Option, json_schema, options, type_name
+from hftransfer.signatures import Option, json_schema, options
 from hftransfer.stages import STAGES, verb
+from hftransfer.wording import type_name
 
 USAGE = """\
 usage: accelerate launch -m hftransfer.recipe NAME|FILE.yaml [--dry_run] [--KEY VALUE | KEY=VALUE ...]
@@ -51,20 +52,30 @@ def _table(prefix: str, chosen: list[Option], values: Mapping[str, Any]) -> Tabl
     table.add_column(overflow="fold", style="dim")
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
-    for option in chosen:
-        value = values.get(option.name)
-        if isinstance(value, Mapping) and option.name == "training":
-            table.add_row(f"--{prefix}{option.name}.FIELD", type_name(option.annotation), "", Text(option.help))
-            for key, item in value.items():
-                table.add_row(f"--{prefix}{option.name}.{key}", "", Text(_shown(item)), "")
-        else:
-            table.add_row(
-                f"--{prefix}{option.name}", type_name(option.annotation), Text(_shown(value)), Text(option.help)
-            )
+    for row in _rows(prefix, chosen, values):
+        table.add_row(*row[:2], *map(Text, row[2:]))
     return table
 
 
+def _rows(prefix: str, chosen: Sequence[Option], values: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(option, type, value, help), one for each option, and for each that is a part of it."""
+    for option in chosen:
+        name, value, kind = f"--{prefix}{option.name}", values.get(option.name), type_name(option.annotation)
+        if isinstance(value, Mapping) and option.name == "training":
+            yield f"{name}.FIELD", kind, "", option.help
+            yield from ((f"{name}.{key}", "", _shown(item), "") for key, item in value.items())
+        elif option.block is not None:
+            inner = options(option.block)
+            given = {part.name: part.default for part in inner} | dict(value or {})
+            yield name, kind, "" if value else _shown(value), option.help
+            yield from _rows(f"{prefix}{option.name}.", inner, given)
+        else:
+            yield name, kind, _shown(value), option.help
+
+
 def _shown(value: Any) -> str:
+    if value is inspect.Parameter.empty:
+        return "required"
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from hftransfer.data.spec import DataSpec, DataSpecs
-from hftransfer.signatures import FieldsOf
+from hftransfer.foreign import FieldsOf
 
 _STEERED = "hftransfer decides it"
 REFUSED = {
