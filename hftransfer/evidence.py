@@ -94,8 +94,8 @@ class Embedding(TypedDict):
     labels: NotRequired[list[str]]
 
 
-class Samples(TypedDict):
-    """A few examples to read, as a table."""
+class Table(TypedDict):
+    """Cells to read: examples, or what a stage counted."""
 
     title: str
     columns: list[str]
@@ -128,6 +128,7 @@ class Evidence(TypedDict):
     confusion: NotRequired[Confusion]
     per_class: NotRequired[list[ClassScore]]
     embedding: NotRequired[Embedding]
-    samples: NotRequired[Samples]
+    tables: NotRequired[list[Table]]  # numbers, the first column names the row
+    samples: NotRequired[Table]
     log: NotRequired[list[str]]
     pictures: NotRequired[list[Picture]]

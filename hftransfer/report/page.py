@@ -64,6 +64,7 @@ def page_context(record: RunRecord) -> dict[str, Any]:
         "classes": [_classes(stage) for _, stage in stages if stage.evidence.get("per_class")],
         "embeddings": [_embedding(i, stage) for i, stage in stages if _projections(stage)],
         "pictures_of_stages": _with_figures((stage, _stage_pictures(stage)) for _, stage in stages),
+        "tables": [table for _, stage in stages for table in stage.evidence.get("tables") or [] if table["rows"]],
         "samples": [stage.evidence["samples"] for _, stage in stages if _has_samples(stage)],
         "times": _times(record),
         "environment": _environment(record.environment),
