@@ -9,15 +9,17 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_
 
     Args:
         probabilities: (n, k).
-        labels: (n,) true classes.
+        labels: (n,) true classes; or (n, k) of 0 and 1 where each class stands by itself: n k yes-or-no answers.
         num_bins: bins ((b - 1) / B, b / B].
 
     Returns:
         Between 0 (as often right as it claims to be) and 1.
     """
-    given = np.asarray(probabilities, dtype=float)
+    given, true = np.asarray(probabilities, dtype=float), np.asarray(labels)
+    if true.ndim == 2:
+        given, true = np.stack([1 - given, given], axis=-1).reshape(-1, 2), true.ravel()
     confidence = given.max(axis=1)
-    correct = given.argmax(axis=1) == np.asarray(labels)
+    correct = given.argmax(axis=1) == true
     inner_edges = np.linspace(0, 1, num_bins + 1)[1:-1]
     bins = np.searchsorted(inner_edges, confidence)  # (n,)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)  # bin size x (accuracy - confidence)

@@ -21,3 +21,14 @@ def test_by_hand():
     assert expected_calibration_error([[1.0, 0.0], [0.0, 1.0]], [1, 0]) == 1
     assert expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 0, 1]) == pytest.approx(0)
     assert expected_calibration_error([[0.75, 0.25]] * 4, [0, 0, 1, 1]) == pytest.approx(0.25)
+
+
+def test_classes_that_stand_by_themselves_are_yes_or_no_answers():
+    generator = np.random.default_rng(0)
+    probabilities = generator.random((50, 3))
+    labels = generator.integers(2, size=(50, 3))
+    pairs = np.stack([1 - probabilities.ravel(), probabilities.ravel()], axis=1)
+    expected = expected_calibration_error(pairs, labels.ravel())
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+    assert expected_calibration_error([[0.9, 0.1]], [[1, 0]]) == pytest.approx(0.1)
+    assert expected_calibration_error([[0.9, 0.1]], [[0, 1]]) == pytest.approx(0.9)
