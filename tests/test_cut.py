@@ -441,6 +441,7 @@ with cut:
 rows = processes.gather([mine])
 if processes.is_main():
     np.savez(sys.argv[3], features=found, logits=made, rows=rows)
+processes.state().destroy_process_group()
 """
 
 
