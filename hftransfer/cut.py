@@ -13,7 +13,7 @@ from hftransfer import models, processes, tuning
 from hftransfer.cache import Cache
 from hftransfer.errors import HFTransferError
 from hftransfer.inputs import Inputs
-from hftransfer.kept import STATES, kept, padded, weights_hash, with_states
+from hftransfer.kept import STATES, given, kept, padded, weights_hash, with_states
 
 STILL = {"use_cache": False, "layerdrop": 0.0}  # of a config: keys that no gate makes, and gates that would be skipped
 EXACT, LOOSE = 1e-4, 3e-2  # of the largest state; the second where a network computes in half precision
@@ -149,7 +149,7 @@ class Cut:
         rows = _extremes(inputs)
         try:
             found = {row: self._alone(inputs, row) for row in rows}
-            batch = _on_device(inputs.batch([inputs.rows[row] for row in rows]))
+            batch = _on_device(inputs, rows)
             whole = self._above_all(batch)
             with self:
                 cut = self._above_all({**batch, STATES: padded(list(found.values()), batch.get("attention_mask"))})
@@ -161,7 +161,7 @@ class Cut:
         return found if self.possible else {}
 
     def _alone(self, inputs: Inputs, row: int) -> NDArray[np.float32]:
-        states, kept = self._run(self.network, _on_device(inputs.batch([inputs.rows[row]])))
+        states, kept = self._run(self.network, _on_device(inputs, [row]))
         return states[kept.bool()].float().cpu().numpy()
 
     def _above_all(self, batch: dict[str, Tensor]) -> Tensor:
@@ -180,7 +180,7 @@ class Cut:
                 note = module.register_forward_pre_hook(lambda one, _: (after if crossed else before).add(one))
                 hooks.enter_context(note)
             hooks.enter_context(self.lower[-1].register_forward_hook(lambda *_: crossed.append(True)))
-            self.network(**_on_device(inputs.batch([inputs.rows[0]])))
+            self.network(**_on_device(inputs, [0]))
         return after - before
 
 
@@ -245,5 +245,5 @@ def _extremes(inputs: Inputs) -> list[int]:
     return sorted({pick(range(len(lengths)), key=lambda row: lengths[row]) for pick in (min, max)})
 
 
-def _on_device(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(processes.state().device) for name, value in batch.items()}
+def _on_device(inputs: Inputs, rows: list[int]) -> dict[str, Tensor]:
+    return {name: value.to(processes.state().device) for name, value in given(inputs, rows).items()}

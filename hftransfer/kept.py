@@ -105,17 +105,21 @@ def _groups(inputs: Inputs, rows: Sequence[int]) -> Iterator[list[int]]:
 def ran(network: nn.Module, inputs: Inputs, rows: Sequence[int], run: Run) -> list[NDArray[np.float32]]:
     """(units, width) of each of some rows."""
     lengths = None if inputs.lengths is None else [inputs.lengths[row] for row in rows]
-    found = inference.over(
-        rows, lengths, lambda batch: inputs.batch([inputs.rows[row] for row in batch]), network, run
-    )
+    found = inference.over(rows, lengths, lambda batch: given(inputs, batch), network, run)
     return [values[real > 0] for values, real in found]
+
+
+def given(inputs: Inputs, rows: Sequence[int]) -> dict[str, Tensor]:
+    """What a network is given of some rows; labels make no states."""
+    made = inputs.batch([inputs.rows[row] for row in rows])
+    return {name: value for name, value in made.items() if name != "labels"}
 
 
 def row_digests(inputs: Inputs) -> list[bytes]:
     """A hash of what the network is given of each row; the processes share the work."""
     state = processes.state()
     mine = range(state.process_index, len(inputs.rows), state.num_processes)
-    pairs = [(row, _digest(inputs.batch([inputs.rows[row]]).items())) for row in mine]
+    pairs = [(row, _digest(given(inputs, [row]).items())) for row in mine]
     return [digest for _, digest in sorted(processes.gather(pairs))]
 
 

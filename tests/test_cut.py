@@ -324,6 +324,22 @@ def test_states_are_found_again_unless_what_made_them_changed(bert, cache):
     assert runs.rows == 2 * tried + 2  # a row that is there twice is one
 
 
+def test_labels_in_a_batch_make_no_states(bert, cache):
+    inputs = texts()
+
+    def labelled(rows):
+        made = inputs.batch(rows)
+        return {**made, "labels": torch.tensor([1] * len(rows))}
+
+    cut = Cut(bert, 1)
+    stored = cut.stored(dataclasses.replace(inputs, batch=labelled), cache)
+    runs = Counted(bert.bert.encoder.layer[1])
+    Cut(bert, 1).stored(inputs, cache)
+    assert runs.rows == 5  # none but to try it
+    with cut:
+        assert stored.batch([stored.rows[1]])["labels"].tolist() == [1]
+
+
 def test_rows_reach_training_with_labels(bert, cache):
     inputs = texts()
     cut = Cut(bert, 1)
