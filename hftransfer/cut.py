@@ -13,7 +13,7 @@ from hftransfer import models, processes, tuning
 from hftransfer.cache import Cache
 from hftransfer.errors import HFTransferError
 from hftransfer.inputs import Inputs
-from hftransfer.kept import STATES, given, kept, padded, weights_hash, with_states
+from hftransfer.kept import STATES, given, kept, padded, precision, weights_hash, with_states
 
 STILL = {"use_cache": False, "layerdrop": 0.0}  # of a config: keys that no gate makes, and gates that would be skipped
 EXACT, LOOSE = 1e-4, 3e-2  # of the largest state; the second where a network computes in half precision
@@ -153,7 +153,7 @@ class Cut:
             whole = self._above_all(batch)
             with self:
                 cut = self._above_all({**batch, STATES: padded(list(found.values()), batch.get("attention_mask"))})
-            bound = EXACT if self.network.dtype in (torch.float32, torch.float64) else LOOSE
+            bound = EXACT if precision(self.network) in (torch.float32, torch.float64) else LOOSE
             self.possible = bool((whole - cut).abs().max() <= bound * whole.abs().max())
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):  # blocks of another kind
             self.possible = False

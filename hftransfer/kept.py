@@ -45,7 +45,9 @@ class Kept:
 def kept(
     network: nn.Module, inputs: Inputs, cache: Cache, facts: Mapping[str, Any], run: Run, *, small: bool = False
 ) -> Kept:
-    """The values of rows, from the cache or made now, in evaluation mode and float32, the same on every process.
+    """The values of rows, from the cache or made now, in evaluation mode, the same on every process.
+
+    Under autocast the network computes in half precision; such values are kept apart.
 
     Args:
         network: what runs, and is left in evaluation mode.
@@ -55,6 +57,7 @@ def kept(
         run: (network, batch) -> values (batch, units, width) and which of the units are real (batch, units).
         small: all new values fit into memory at once, and are stored in the rows' order.
     """
+    facts = {**facts, "precision": str(precision(network))}
     digests, entries = row_digests(inputs), cache.like(facts)
     known, parts = _found(entries)
     missing = {digest: row for row, digest in enumerate(digests) if digest not in known}
@@ -107,6 +110,12 @@ def ran(network: nn.Module, inputs: Inputs, rows: Sequence[int], run: Run) -> li
     lengths = None if inputs.lengths is None else [inputs.lengths[row] for row in rows]
     found = inference.over(rows, lengths, lambda batch: given(inputs, batch), network, run)
     return [values[real > 0] for values, real in found]
+
+
+def precision(network: nn.Module) -> torch.dtype:
+    """What a network computes in."""
+    device = processes.state().device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else network.dtype
 
 
 def given(inputs: Inputs, rows: Sequence[int]) -> dict[str, Tensor]:

@@ -437,6 +437,18 @@ def test_features_are_made_again_when_anything_below_changed(bert, cache, change
     assert runs.rows == len(LENGTHS)
 
 
+def test_half_precision_is_kept_apart(bert, cache):
+    inputs = texts()
+    exact = features(bert, inputs, cache)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = features(bert, inputs, cache)
+        cut = Cut(bert, 1)
+        assert cut.bytes(inputs) > 0 and cut.possible
+    assert np.abs(coarse - exact).max() > 0
+    np.testing.assert_allclose(coarse, exact, atol=0.05)
+    np.testing.assert_array_equal(features(bert, inputs, cache), exact)
+
+
 WORKER = """
 import sys
 sys.path.insert(0, sys.argv[1])
