@@ -48,6 +48,8 @@ def _bounds(metadata: Iterable[Any]) -> Iterable[str]:
             for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
                 if hasattr(inner, attribute):
                     yield f"{sign} {getattr(inner, attribute):g}"
+            if getattr(inner, "pattern", None):
+                yield f"like {inner.pattern.strip('^$')}"
 
 
 def misfit(annotation: Any, value: Any) -> str:

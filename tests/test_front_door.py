@@ -281,9 +281,14 @@ def test_recipes_fit_the_schema_and_mistakes_do_not(small):
         {**content, "stages": [{"adapt": {"training": {"lr_scheduler_type": "cosin"}}}]},
         {**content, "stages": [{"adapt": {"training": {"seed": 1}}}]},
         {**content, "stages": [{"adopt": {}}]},
+        {**content, "stages": [{"pretrain": {"lora": {"alpha": 4}}}]},
+        {**content, "stages": [{"pretrain": {"lora": {"r": "many"}}}]},
+        {**content, "stages": [{"pretrain": {"lora": {"peft_type": "LOHAA"}}}]},
         {key: value for key, value in content.items() if key != "stages"},
     ]
     assert [example for example in wrong if not misfits(example, schema, schema)] == []
+    for lora in ({}, {"r": 4, "use_dora": True}, {"peft_type": "LORA"}, {"peft_type": "LOHA", "alpha": 4}):
+        assert misfits({**content, "stages": [{"pretrain": {"lora": lora}}]}, schema, schema) == []
 
 
 def test_every_shipped_recipe_validates_and_says_what_it_is():

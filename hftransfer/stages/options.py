@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from hftransfer.data.spec import DataSpec, DataSpecs
 from hftransfer.foreign import FieldsOf
+from hftransfer.peft_methods import AdapterFields
 
 _STEERED = "hftransfer decides it"
 REFUSED = {
@@ -75,14 +76,7 @@ Training = Annotated[
     FieldsOf("transformers.training_args", "TrainingArguments", REFUSED),
     Field(description="TrainingArguments under their own names"),
 ]
-LoraFields = Annotated[
-    dict[str, Any],
-    FieldsOf(
-        "peft.tuners.lora.config",
-        "LoraConfig",
-        {"task_type": "the objective decides it", "inference_mode": "this is training"},
-    ),
-]
+LoraFields = Annotated[dict[str, Any], AdapterFields()]
 OutputDir = Annotated[str, BeforeValidator(_path_as_text), Field(description="folder of the finished stage")]
 Seed = Annotated[int, Field(ge=0, description="decides splits, masks, order and new weights")]
 ConfigFields = Annotated[
