@@ -23,7 +23,39 @@ REFUSED = {
     "auto_mapping": _FILLED_IN,
     "peft_version": _FILLED_IN,
     "runtime_config": "a recipe cannot hold that object",
+    "arrow_config": "it mixes adapters that are there already",
+    "corda_config": "it needs hooks of its own; use init_lora_weights: pissa",
+    "lora_ga_config": "it needs hooks of its own; use init_lora_weights: pissa",
+    "loftq_config": "it is for weights of few bits",
+    "megatron_config": "no network here is Megatron's",
+    "megatron_core": "no network here is Megatron's",
+    "monteclora_config": "its part of the loss is not computed here",
+    "use_asa": "ranks that move between steps could not be resumed exactly",
 }
+REFUSED_METHODS = {
+    "ADALORA": "moves its ranks between steps, which could not be resumed exactly",
+    "CPT": "wants to be told the part that each token plays",
+    "MULTITASK_PROMPT_TUNING": "wants a task's number with each row",
+    "POLY": "wants a task's number with each row",
+    "XLORA": "mixes adapters that are there already",
+}
+REFUSED_BEGINNINGS = {
+    "corda": "needs hooks of its own; use pissa",
+    "loftq": "is for weights of few bits; use pissa",
+}
+UNMERGEABLE = (  # they act on what the network reads, or on its blocks' states
+    "ADAPTION_PROMPT",
+    "CARTRIDGE",
+    "LILY",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "SHADOW",
+    "CPT",
+    "MULTITASK_PROMPT_TUNING",
+    "POLY",
+    "XLORA",
+)
 
 
 @functools.cache
@@ -67,9 +99,14 @@ class AdapterFields:
         method = str(values.get("peft_type") or LORA)
         if method not in peft_methods():
             raise FieldError("peft_type", f"PEFT has no method '{method}'{nearest(method, sorted(peft_methods()))}")
+        if method in REFUSED_METHODS:
+            raise FieldError("peft_type", f"{method} {REFUSED_METHODS[method]}; choose another method")
         given = {key: value for key, value in values.items() if key != "peft_type"}
         chosen = {"peft_type": method} if values.get("peft_type") else {}
-        return {**chosen, **self._fields(method).check(given)}
+        checked = self._fields(method).check(given)
+        if reason := REFUSED_BEGINNINGS.get(str(checked.get("init_lora_weights"))):
+            raise FieldError("init_lora_weights", f"{checked['init_lora_weights']} {reason}")
+        return {**chosen, **checked}
 
     def _fields(self, method: str) -> FieldsOf:
         return FieldsOf(*peft_methods()[method], REFUSED)

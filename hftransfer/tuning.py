@@ -1,10 +1,9 @@
-"""Which weights train, and how fast. `requires_grad` is set here only, and PEFT is called here only."""
+"""Which weights train, and how fast. `requires_grad` is set here only."""
 
 import contextlib
 import fnmatch
-import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
@@ -78,39 +77,6 @@ def decayed_rates(network: nn.Module, rate: float, decay: float) -> dict[str, fl
     for number, block in enumerate(stack):
         depth |= dict.fromkeys(map(id, block.parameters()), len(stack) - number)
     return {name: rate * decay ** depth.get(id(value), 0) for name, value in network.named_parameters()}
-
-
-@contextlib.contextmanager
-def adapters(network: nn.Module, lora: Mapping[str, Any] | None) -> Iterator[None]:
-    """Trains LoRA matrices in place of the weights; at the end they are merged, and the network is as it was built.
-
-    Hu et al. 2021, arXiv:2106.09685. `lora` are `LoraConfig`'s fields; without it nothing happens.
-
-    Raises:
-        HFTransferError: what PEFT says when the fields fit no part of the network.
-    """
-    if lora is None:
-        yield
-        return
-    before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    wrapped = with_adapters(network, lora)
-    yield
-    wrapped.merge_and_unload()
-    for parameter, wanted in before:
-        parameter.requires_grad_(wanted)
-
-
-def with_adapters(network: nn.Module, lora: Mapping[str, Any]) -> Any:
-    """PEFT's wrapper around a network, which is changed itself; raises as `adapters` does."""
-    import peft
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks for a property that has a new name
-            return peft.get_peft_model(network, peft.LoraConfig(**lora))
-    except (ValueError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HFTransferError(f"lora: {reason[:200]}") from error
 
 
 def trainable(parameters: Iterable[nn.Parameter]) -> int:

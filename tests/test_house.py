@@ -21,7 +21,7 @@ ROOMS = {  # what may be called where
     r"import pickle|import joblib": (),
     r"yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)": (),  # _Loader is a SafeLoader
     r"\bimport sklearn|from sklearn": ("metrics.py", "data/demo.py", "data/palette.py", "functional/few_labels.py"),
-    r"\bimport peft|from peft": ("tuning.py",),
+    r"\bimport peft|from peft": ("adapters/wrapping.py", "adapters/beginning.py", "adapters/saving.py"),
     r"trust_remote_code=": (),
     r"\bTrainer\)|\bTrainer\(": ("trainers/exact.py", "trainers/adaptation.py", "trainers/pretraining.py"),
 }

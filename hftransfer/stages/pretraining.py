@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from transformers import set_seed
 
-from hftransfer import data, inference, models, objectives, processes, scratch, tuning, vocabulary
+from hftransfer import adapters, data, inference, models, objectives, processes, scratch, tuning, vocabulary
 from hftransfer.data.masked_text import check_filled
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.objectives.base import Objective
@@ -97,7 +97,7 @@ def _check_tuning(given: Mapping[str, Any], config: Any, cls: type[Objective]) -
     if given["training"].get("gradient_checkpointing") and not network.supports_gradient_checkpointing:
         raise HFTransferError(f"training.gradient_checkpointing: {type(network).__name__} has none; remove it")
     if given["lora"] is not None:
-        tuning.with_adapters(network, given["lora"])
+        adapters.check(network, given["lora"], merge=True)
     if given["replay"] and given["general"] is None:
         raise HFTransferError("replay: takes texts from general, which is not given; add general: DATA")
     if given["extend_vocabulary"]:
@@ -255,7 +255,7 @@ def _train(found: "record.Found", training: dict[str, Any], folder: Path, *, hea
     processes_ = processes.state().num_processes
     total = -(-estimated_steps(training, len(found.rows)) // (1 if training.get("max_steps", -1) > 0 else processes_))
     watching = {} if head else {"eval_strategy": "steps", "eval_steps": _every(total, training, found)}
-    with tuning.frozen(*still), tuning.adapters(network, None if head else given["lora"]):
+    with tuning.frozen(*still), adapters.trained(network, None if head else given["lora"]):
         trainer = PretrainingTrainer(
             objective=found.objective,
             rows=found.rows,

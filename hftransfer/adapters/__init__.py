@@ -1,0 +1,22 @@
+"""Adapters: put on a network, trained in place of its weights, saved alone, merged. PEFT is called here only.
+
+What trains is exactly the adapter and the weights that no checkpoint gave; these are told by their names in
+`models.load_reported`, never by what a head is usually called.
+"""
+
+from hftransfer.adapters.saving import BASE_CONFIG, CONFIG, WEIGHTS, put_on, save
+from hftransfer.adapters.wrapping import can_merge, check, mergeable, merged, trained, wrapped
+
+__all__ = [
+    "BASE_CONFIG",
+    "CONFIG",
+    "WEIGHTS",
+    "can_merge",
+    "check",
+    "mergeable",
+    "merged",
+    "put_on",
+    "save",
+    "trained",
+    "wrapped",
+]
