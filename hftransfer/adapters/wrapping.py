@@ -50,7 +50,7 @@ def wrapped(
         model = peft.get_peft_model(network, config)
     _train_exactly(model, kept)
     if getattr(config, "init_lora_weights", None) == "eva":
-        _begin_from_data(model, batches)
+        _begin_from_data(model, batches, job)
     model.trained_before, model.saved_task_type = trained_before, TASK_TYPES.get(job or "")
     model.taken_out = matrices_taken_out(model)
     return model
@@ -194,10 +194,10 @@ def _train_exactly(model: Any, kept: Sequence[str]) -> None:
         raise HFTransferError(f"lora: {_method(model)} adapts no layer of {type(network).__name__}")
 
 
-def _begin_from_data(model: Any, batches: Iterable[Mapping[str, Any]] | None) -> None:
+def _begin_from_data(model: Any, batches: Iterable[Mapping[str, Any]] | None, job: str | None) -> None:
     from peft import initialize_lora_eva_weights
 
-    if batches is None:
-        raise HFTransferError("lora.init_lora_weights: eva reads rows before training, and none are given; use pissa")
+    if batches is None or job not in TASK_TYPES:
+        raise HFTransferError("lora.init_lora_weights: eva reads texts before training, and none are given; use pissa")
     with told(), quiet():
         initialize_lora_eva_weights(model, batches, show_progress_bar=False)

@@ -1,0 +1,428 @@
+"""Adapters: what trains exactly, what a folder holds, what comes back, for BERT, GPT-2 and ViT."""
+
+import copy
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2Model,
+    TrainerCallback,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from hftransfer import adapters, models
+from hftransfer.errors import HFTransferError
+from hftransfer.foreign import dataclass_fields
+from hftransfer.peft_methods import REFUSED_METHODS, UNMERGEABLE, AdapterFields, peft_methods
+from hftransfer.trainers.exact import ExactTrainer, training_arguments
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+LABELS = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+JOBS = {"bert": "text_classification", "gpt": "text_classification", "vit": "image_classification"}
+NEW = {"bert": {"bert.pooler.dense", "classifier"}, "gpt": {"score"}, "vit": {"classifier"}}
+BERT_DENSE = ["attention.output.dense", "intermediate.dense", "output.dense"]
+LINEAR = {
+    "bert": [f"attention.self.{part}" for part in ("query", "key", "value")] + BERT_DENSE,
+    "gpt": ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"],
+    "vit": ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2"],
+}
+STACK = {"bert": "bert.encoder.layer", "gpt": "transformer.h", "vit": "vit.layers"}
+SAVED = {  # ways of which folders are read by plain transformers and PEFT in a fresh process
+    "lora": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True, "r": 4},
+    "pissa": {"init_lora_weights": "pissa"},
+    "pissa_niter": {"init_lora_weights": "pissa_niter_4", "use_dora": True},
+    "pissa_rslora": {"init_lora_weights": "pissa", "use_rslora": True, "r": 2},
+    "pissa_patterns": {"init_lora_weights": "pissa", "rank_pattern": {"dense": 2}, "alpha_pattern": {"dense": 3}},
+    "bias": {"bias": "all"},
+    "loha": {"peft_type": "LOHA"},
+    "ia3": {"peft_type": "IA3"},
+    "vera": {"peft_type": "VERA"},
+}
+SMALL = {  # what these methods need in a network this small
+    "C3A": {"block_size": 16},
+    "MISS": {"r": 8},
+    "ROAD": {"group_size": 16},
+    "SHIRA": {"r": 4},
+    "VBLORA": {"vector_length": 16, "num_vectors": 64},
+    "WAVEFT": {"n_frequency": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """Checkpoints that lack what a classifier needs: BERT its pooler too."""
+    torch.manual_seed(0)
+    places = {name: tmp_path_factory.mktemp("bases") / f"tiny_{name}" for name in JOBS}
+    BertForMaskedLM(BertConfig(vocab_size=80, max_position_embeddings=64, **SIZES)).save_pretrained(places["bert"])
+    ids = {"bos_token_id": 1, "eos_token_id": 0}
+    gpt = GPT2Config(vocab_size=80, n_embd=32, n_layer=2, n_head=2, n_positions=64, **ids)
+    GPT2Model(gpt).save_pretrained(places["gpt"])
+    vit = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **SIZES))
+    vit.vit.save_pretrained(places["vit"])
+    return places
+
+
+def begun(bases, name):
+    """(network, names of its new weights); the new weights are the same each time."""
+    torch.manual_seed(1)
+    return models.load_reported(str(bases[name]), JOBS[name], **LABELS)
+
+
+def batch(name, rows=3):
+    torch.manual_seed(2)
+    if name == "vit":
+        return {"pixel_values": torch.randn(rows, 3, 16, 16)}
+    mask = torch.ones(rows, 9, dtype=torch.long)
+    mask[0, 6:] = 0
+    return {"input_ids": torch.randint(2, 80, (rows, 9)) * mask, "attention_mask": mask}
+
+
+@torch.no_grad()
+def logits(network, name):
+    return network.eval()(**batch(name)).logits
+
+
+def trained(model, name, steps=3):
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.train()
+    for _ in range(steps):
+        loss = model(**batch(name), labels=torch.tensor([0, 1, 2])).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
+def made(bases, name, **fields):
+    network, new = begun(bases, name)
+    return adapters.wrapped(network, AdapterFields().check(fields), new=new, job=JOBS[name])
+
+
+def plainly(network, folder):
+    """As PEFT's users load it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return peft.PeftModel.from_pretrained(network, folder)
+
+
+@pytest.mark.parametrize("fields", [{}, {"use_dora": True}], ids=["lora", "dora"])
+@pytest.mark.parametrize("name", JOBS)
+def test_every_linear_layer_in_the_blocks_trains_and_the_new_weights_and_nothing_else(bases, name, fields):
+    model = made(bases, name, **fields)
+    layers = {f"{STACK[name]}.{block}.{end}" for block in range(2) for end in LINEAR[name]}
+    matrices = ["lora_A.default.weight", "lora_B.default.weight"]
+    matrices += ["lora_magnitude_vector.default.weight"] if fields else []
+    expected = {f"base_model.model.{layer}.{matrix}" for layer in layers for matrix in matrices}
+    ends = ("weight",) if name == "gpt" else ("weight", "bias")  # GPT-2's score has no bias
+    expected |= {f"base_model.model.{module}.modules_to_save.default.{end}" for module in NEW[name] for end in ends}
+    assert {key for key, value in model.named_parameters() if value.requires_grad} == expected
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trained(model, name)
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == expected
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_head_that_the_checkpoint_gave_stays_unless_it_is_named(bases, name, tmp_path):
+    network, _ = begun(bases, name)
+    network.save_pretrained(tmp_path)
+    network, new = models.load_reported(str(tmp_path), JOBS[name], **LABELS)
+    assert new == []
+    model = adapters.wrapped(network, {}, new=new, job=JOBS[name])
+    assert not any("modules_to_save" in key for key, _ in model.named_parameters())
+    head = sorted(NEW[name])[-1]
+    network, new = models.load_reported(str(tmp_path), JOBS[name], **LABELS)
+    model = adapters.wrapped(network, {"modules_to_save": [head]}, new=new, job=JOBS[name])
+    held = {key for key, value in model.named_parameters() if value.requires_grad and "modules_to_save" in key}
+    assert held and all(f".{head}.modules_to_save." in key for key in held)
+
+
+def test_a_module_whose_name_ends_like_a_new_one_s_stays(bases):
+    """PEFT takes names by their ends: DistilBERT's `pre_classifier` with its `classifier`."""
+    network, _ = begun(bases, "bert")
+    network.pre_classifier = torch.nn.Linear(2, 2)
+    model = adapters.wrapped(network, {}, new=["classifier.weight", "classifier.bias"])
+    training = [key for key, value in model.named_parameters() if value.requires_grad]
+    assert any(".classifier.modules" in key for key in training)
+    assert not any("pre_classifier" in key for key in training)
+
+
+def test_new_layers_in_the_blocks_train_whole_and_are_not_adapted(bases):
+    network, new = begun(bases, "bert")
+    again = [key for key, _ in network.named_parameters() if ".layer.1." in key]
+    model = adapters.wrapped(network, {}, new=[*new, *again])
+    training = [key for key, value in model.named_parameters() if value.requires_grad]
+    assert not any("lora_" in key and ".layer.1." in key for key in training)
+    assert len([key for key in training if ".layer.1." in key]) == len(again)
+    trained(model, "bert")
+    before = logits(model, "bert")
+    assert torch.allclose(logits(adapters.merged(model), "bert"), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["lora", "dora", "rslora", "pissa", "ia3"])
+@pytest.mark.parametrize("name", JOBS)
+def test_merged_is_the_plain_network_with_the_same_logits(bases, name, way):
+    network, _ = begun(bases, name)
+    network.requires_grad_(True)
+    still = next(key for key, _ in network.named_parameters())
+    expected = {key: value.shape for key, value in network.state_dict().items()}
+    network, new = begun(bases, name)
+    network.get_parameter(still).requires_grad_(False)
+    model = trained(adapters.wrapped(network, SAVED[way], new=new, job=JOBS[name]), name)
+    before = logits(model, name)
+    merged = adapters.merged(model)
+    assert type(merged) is type(network)
+    assert torch.allclose(logits(merged, name), before, atol=1e-5)
+    assert {key: value.shape for key, value in merged.state_dict().items()} == expected
+    assert [key for key, value in merged.named_parameters() if not value.requires_grad] == [still]
+    assert not any(isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer) for module in merged.modules())
+
+
+READ = """
+import json, sys, warnings
+import torch
+from safetensors.torch import load_file, save_file
+import peft, transformers
+
+warnings.simplefilter("ignore")
+asked, alone, out = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+found = {}
+
+def keep(name, model, inputs):
+    with torch.no_grad():
+        found[name] = model.eval()(**load_file(inputs)).logits
+
+for name, folder, base, kind, inputs in asked:
+    config = transformers.AutoConfig.from_pretrained(f"{folder}/base_config.json")
+    network = getattr(transformers, kind).from_pretrained(base, config=config)
+    keep(name, peft.PeftModel.from_pretrained(network, folder), inputs)
+keep("auto", peft.AutoPeftModelForSequenceClassification.from_pretrained(alone, num_labels=3), inputs=asked[0][-1])
+whole = transformers.AutoModelForSequenceClassification.from_pretrained(alone, num_labels=3)
+keep("transformers", whole, inputs=asked[0][-1])
+save_file(found, out)
+"""
+
+
+def test_a_fresh_process_gives_the_same_logits_with_transformers_and_peft_alone(bases, tmp_path):
+    """The base by its config and weights; or by the name in the adapter, where it is there under that name."""
+    expected, asked = {}, []
+    for name, job in JOBS.items():
+        inputs = tmp_path / f"{name}.safetensors"
+        save_file(batch(name), inputs)
+        for way, fields in SAVED.items():
+            if (name, way) == ("gpt", "loha"):  # PEFT's has no layer for GPT-2's
+                continue
+            model = trained(made(bases, name, **fields), name)
+            folder = tmp_path / name / way
+            adapters.save(model, folder, bases[name].name)
+            expected[f"{name} {way}"] = logits(model, name)
+            place = [str(folder), str(bases[name]), models.AUTO_CLASSES[job], str(inputs)]
+            asked.append([f"{name} {way}", *place])
+    out, alone = tmp_path / "found.safetensors", tmp_path / "bert" / "pissa"
+    command = [sys.executable, "-c", READ, json.dumps(asked), str(alone), str(out)]
+    subprocess.run(command, check=True, capture_output=True, cwd=bases["bert"].parent)
+    found = load_file(out)
+    assert len(found) == len(expected) + 2 == 3 * len(SAVED) - 1 + 2
+    expected |= dict.fromkeys(("auto", "transformers"), expected["bert pissa"])
+    wrong = [key for key, value in expected.items() if not torch.allclose(found[key], value, atol=1e-5)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_folder_holds_the_adapter_the_head_and_no_local_path(bases, name, tmp_path):
+    model = made(bases, name, init_lora_weights="pissa", r=2)
+    adapters.save(model, tmp_path / "adapter", "someone/tiny")
+    folder = tmp_path / "adapter"
+    assert {path.name for path in folder.iterdir()} == {adapters.WEIGHTS, adapters.CONFIG, adapters.BASE_CONFIG}
+    for file in (adapters.CONFIG, adapters.BASE_CONFIG):
+        text = (folder / file).read_text()
+        assert str(bases[name].parent) not in text and str(Path.home()) not in text
+    config = json.loads((folder / adapters.CONFIG).read_text())
+    assert config["base_model_name_or_path"] == "someone/tiny" and config["inference_mode"] is True
+    assert config["task_type"] == ("SEQ_CLS" if name != "vit" else None)
+    assert config["r"] == 4 and config["init_lora_weights"] is True  # of the untouched base
+    whole = json.loads((folder / adapters.BASE_CONFIG).read_text())
+    assert whole["id2label"] == {"0": "a", "1": "b", "2": "c"} and whole["architectures"] == [
+        type(model.get_base_model()).__name__
+    ]
+
+
+def test_an_adapter_s_files_are_the_same_in_every_process(bases, tmp_path):
+    """PEFT keeps names in sets, whose order is a process's own."""
+    model = made(bases, "bert", exclude_modules=["key", "value", "intermediate.dense"])
+    adapters.save(model, tmp_path, "someone/tiny")
+    config = json.loads((tmp_path / adapters.CONFIG).read_text())
+    for field in ("target_modules", "exclude_modules", "modules_to_save"):
+        assert len(config[field]) > 1 and config[field] == sorted(config[field])
+
+
+@pytest.mark.parametrize("method", sorted(peft_methods()))
+def test_every_method_of_peft_works_or_says_why_not(bases, method, tmp_path):
+    """Trained, saved, put on the base again by PEFT and by us, merged: the same logits."""
+    fields = {"peft_type": method, **SMALL.get(method, {})}
+    if method in REFUSED_METHODS:
+        with pytest.raises(ValueError, match="; choose another method"):
+            AdapterFields().check(fields)
+        return
+    name = {"SHADOW": "gpt"}.get(method, "bert")
+    if method in ("ADAPTION_PROMPT", "TRAINABLE_TOKENS"):
+        with pytest.raises(HFTransferError, match="cannot train a new head beside it; choose another method"):
+            made(bases, name, **fields)
+        return
+    if "num_virtual_tokens" in dataclass_fields(*peft_methods()[method]):
+        fields["num_virtual_tokens"] = 4
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="(?s).*(sparse|Sparse|CUDA)", category=UserWarning
+        )  # PEFT's, torch's
+        model = trained(made(bases, name, **fields), name)
+        expected = logits(model, name)
+        adapters.save(model, tmp_path / "adapter", "someone/tiny")
+        network, _ = begun(bases, name)
+        assert torch.allclose(logits(plainly(network, tmp_path / "adapter"), name), expected, atol=1e-5)
+        assert adapters.can_merge(model) == (method not in UNMERGEABLE)
+        if method in UNMERGEABLE:
+            with pytest.raises(HFTransferError, match="acts beside the weights and cannot become part of them"):
+                adapters.merged(model)
+            return
+        network, _ = begun(bases, name)
+        assert torch.allclose(logits(adapters.put_on(network, tmp_path / "adapter"), name), expected, atol=1e-5)
+        assert torch.allclose(logits(adapters.merged(model), name), expected, atol=1e-5)
+
+
+def test_eva_begins_from_rows(bases, tmp_path):
+    network, new = begun(bases, "bert")
+    rows = [batch("bert", 16) for _ in range(3)]
+    fields = {"init_lora_weights": "eva", "r": 4, "eva_config": {"rho": 2.0}}
+    model = adapters.wrapped(network, fields, new=new, job="text_classification", batches=rows)
+    trained(model, "bert")
+    adapters.save(model, tmp_path / "adapter", "someone/tiny")
+    again, _ = begun(bases, "bert")
+    assert torch.allclose(logits(plainly(again, tmp_path / "adapter"), "bert"), logits(model, "bert"), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, fields, said",
+    [
+        ("bert", {"target_modules": ["nothing"]}, "BertForSequenceClassification has no layer 'nothing'"),
+        ("bert", {"target_modules": ["query", "valeu"]}, "no layer 'valeu'; its linear layers: query, key, value, "),
+        ("gpt", {"target_modules": ["query"]}, "no layer 'query'; its linear layers: c_attn, c_proj, c_fc, score"),
+        ("vit", {"target_modules": "query"}, "nothing in ViTForImageClassification matches 'query'; a text is a "),
+        ("vit", {"target_modules": "q("}, "lora.target_modules: 'q(' is no pattern"),
+        ("bert", {"target_modules": ["LayerNorm"]}, "lora: Target module LayerNorm"),
+        ("bert", {"modules_to_save": ["clasifier"]}, "part of BertForSequenceClassification is named 'clasi"),
+        ("gpt", {"peft_type": "LOHA"}, "; choose another method, or other lora.target_modules"),
+        ("gpt", {"init_lora_weights": "olora"}, "olora cannot begin in GPT2ForSequenceClassification; use pissa"),
+        ("bert", {"init_lora_weights": "eva"}, "lora.init_lora_weights: eva reads texts before training"),
+        ("bert", {"init_lora_weights": "pissa", "use_rslora": True, "rank_pattern": {"query": 2}}, "cannot be saved"),
+        ("bert", {"use_dora": True, "lora_bias": True}, "lora: The argument lora_bias=True is not supported for DoRA"),
+        ("vit", {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}, "PREFIX_TUNING puts words in front of texts"),
+        ("bert", {"peft_type": "PREFIX_TUNING"}, "lora.num_virtual_tokens: PREFIX_TUNING needs it"),
+        ("gpt", {"peft_type": "P_TUNING", "num_virtual_tokens": 4}, "P_TUNING hides from GPT2ForSequenceClassificat"),
+        ("vit", {"peft_type": "SHADOW"}, "SHADOW is for language models"),
+        ("gpt", {"peft_type": "OSF"}, "lora: OSF adapts no layer of GPT2ForSequenceClassification"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_told_in_one_line(bases, name, fields, said):
+    with pytest.raises(HFTransferError) as error:
+        made(bases, name, **fields)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_network_of_new_weights_has_nothing_to_adapt(bases):
+    network, _ = begun(bases, "bert")
+    with pytest.raises(HFTransferError, match="every weight is new"):
+        adapters.wrapped(network, {}, new=[key for key, _ in network.named_parameters()])
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_fields_are_tried_on_a_network_without_weights(bases, name):
+    def tried(merge=True, **fields):
+        skeleton = models.skeleton(models.config_of(str(bases[name])), JOBS[name])
+        adapters.check(skeleton, fields, job=JOBS[name], merge=merge)
+
+    for fields in (
+        {},
+        {"use_dora": True},
+        {"init_lora_weights": "pissa"},
+        {"peft_type": "IA3"},
+        {"peft_type": "VERA"},
+    ):
+        tried(**fields)
+    with pytest.raises(HFTransferError, match="has no layer 'nothing'; its linear layers: "):
+        tried(target_modules=["nothing"])
+    prompts = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
+    with pytest.raises(HFTransferError, match="lora: PREFIX_TUNING as set acts beside the weights"):
+        tried(**prompts)
+    if name != "vit":
+        tried(merge=False, **prompts)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_pretraining_trains_adapters_and_leaves_the_network_as_it_was_built(bases, name):
+    network, _ = begun(bases, name)
+    expected = copy.deepcopy(network)
+    with adapters.trained(network, {"r": 2}):
+        assert sum(p.requires_grad for p in network.parameters()) == 2 * 2 * len(LINEAR[name])
+    assert [key for key, _ in network.named_parameters()] == [key for key, _ in expected.named_parameters()]
+    assert all(p.requires_grad for p in network.parameters())
+    assert torch.allclose(logits(network, name), logits(expected, name), atol=1e-6)
+    with adapters.trained(network, None):
+        assert all(p.requires_grad for p in network.parameters())
+
+
+class Stopped(Exception):
+    """Stands for a kill between two steps."""
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise Stopped
+
+
+def fitted(bases, name, fields, folder, stop=None):
+    """A wrapper after six steps of `ExactTrainer`, or killed before."""
+    model = made(bases, name, **fields)
+    rows = [{**{key: value[0] for key, value in batch(name, 1).items()}, "labels": row % 3} for row in range(12)]
+    for number, row in enumerate(rows):
+        key = "pixel_values" if name == "vit" else "input_ids"
+        row[key] = row[key].roll(number, -1)
+    training = {"max_steps": 6, "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 3}
+    training |= {"learning_rate": 1e-2, "bf16": False}
+    trainer = ExactTrainer(
+        label="adapter", model=model, args=training_arguments(training, folder, 5), train_dataset=rows,
+        callbacks=[StopAt(stop)] if stop else [],
+    )  # fmt: skip
+    trainer.train_or_resume()
+    return model
+
+
+@pytest.mark.parametrize("way", ["lora", "dora", "pissa", "pissa_niter", "loha", "ia3", "vera", "prefix"])
+def test_an_interrupted_training_of_an_adapter_ends_with_the_same_bits(bases, way, tmp_path):
+    fields = SAVED.get(way, {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
+    whole = fitted(bases, "bert", fields, tmp_path / "whole").state_dict()
+    with pytest.raises(Stopped):
+        fitted(bases, "bert", fields, tmp_path / "again", stop=4)
+    resumed = fitted(bases, "bert", fields, tmp_path / "again").state_dict()
+    start = made(bases, "bert", **fields).state_dict()
+    assert any(not torch.equal(start[key], value) for key, value in whole.items())
+    assert [key for key, value in whole.items() if not torch.equal(resumed[key], value)] == []
+    done = fitted(bases, "bert", fields, tmp_path / "again").state_dict()  # nothing left to train
+    assert [key for key, value in whole.items() if not torch.equal(done[key], value)] == []
