@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -426,3 +427,136 @@ def test_an_interrupted_training_of_an_adapter_ends_with_the_same_bits(bases, wa
     assert [key for key, value in whole.items() if not torch.equal(resumed[key], value)] == []
     done = fitted(bases, "bert", fields, tmp_path / "again").state_dict()  # nothing left to train
     assert [key for key, value in whole.items() if not torch.equal(done[key], value)] == []
+
+
+@pytest.fixture
+def finished(bases, tmp_path, word_tokenizer):
+    """(an adapter's folder beside its base's, the network that it was saved from), of any of the three networks."""
+
+    def make(name, base_name=None, **fields):
+        base = tmp_path / f"tiny_{name}"
+        shutil.copytree(bases[name], base)
+        if name != "vit":
+            word_tokenizer.save_pretrained(base)
+        model = trained(made(bases, name, **fields), name)
+        adapters.save(model, tmp_path / "mine", base_name or base.name)
+        return tmp_path / "mine", model
+
+    return make
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_an_adapter_is_a_base_model(finished, name, caplog):
+    folder, model = finished(name, init_lora_weights="pissa")
+    with caplog.at_level("INFO", logger="hftransfer"):
+        network, new = models.load_reported(str(folder), JOBS[name])
+    assert f"model mine: an adapter, merged into its base tiny_{name}" in caplog.text
+    assert new == [] and torch.allclose(logits(network, name), logits(model, name), atol=1e-5)
+    assert network.config.id2label == models.config_of(str(folder)).id2label == {0: "a", 1: "b", 2: "c"}
+    assert models.classifies(str(folder), ["a", "b", "c"]) and not models.classifies(str(folder), ["a", "b"])
+    network, new = models.load_reported(str(folder), JOBS[name], **LABELS)
+    assert new == [] and torch.allclose(logits(network, name), logits(model, name), atol=1e-5)
+    network, new = models.load_reported(str(folder), JOBS[name], num_labels=5)
+    assert {key.rpartition(".")[0] for key in new} == {sorted(NEW[name])[-1]}
+    assert logits(network, name).shape == (3, 5)
+    encoder, merged = models.load(str(folder), "encoder"), adapters.merged(model)
+    expected = merged.base_model.state_dict()
+    assert len(expected) > 20
+    given = {
+        key: value for key, value in encoder.state_dict().items() if key in expected
+    }  # ViT's encoder has a pooler
+    assert [key for key, value in given.items() if not torch.allclose(value, expected[key], atol=1e-5)] == []
+    if name != "vit":
+        assert models.tokenizer(str(folder)).pad_token == models.tokenizer(network).pad_token == "[PAD]"
+        assert models.check(str(folder), JOBS[name]) == type(merged).__name__
+
+
+def test_an_adapter_s_base_keeps_its_other_heads(finished):
+    folder, model = finished("bert")
+    network, new = models.load_reported(str(folder), "masked_lm")
+    assert new == []
+    merged = adapters.merged(model)
+    assert torch.allclose(
+        network.bert.encoder.layer[0].output.dense.weight, merged.bert.encoder.layer[0].output.dense.weight
+    )
+
+
+def test_an_adapter_s_identity_is_its_own_and_its_base_s(finished, bases):
+    folder, _ = finished("bert")
+    first = models.identity(str(folder))
+    assert first == models.identity(str(folder)) != models.identity(str(folder.parent / "tiny_bert"))
+    config = folder.parent / "tiny_bert" / "config.json"
+    config.write_text(config.read_text() + " ")
+    second = models.identity(str(folder))
+    (folder / "notes.txt").write_text("x")
+    assert len({first, second, models.identity(str(folder))}) == 3
+    assert models.public_name(str(folder)) == "mine"
+
+
+def test_an_adapter_on_an_adapter(finished, tmp_path):
+    folder, _ = finished("bert")
+    network, new = models.load_reported(str(folder), "text_classification")
+    again = trained(
+        adapters.wrapped(network, {"modules_to_save": ["classifier"]}, new=new, job="text_classification"), "bert"
+    )
+    adapters.save(again, tmp_path / "more", "mine")
+    found = models.load(str(tmp_path / "more"), "text_classification")
+    assert torch.allclose(logits(found, "bert"), logits(again, "bert"), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_an_adapter_of_peft_s_own_saving_is_a_base_model_too(bases, name, tmp_path):
+    """Without labels beside it, with a task type of PEFT's, its base named by its place."""
+    network, _ = begun(bases, name)
+    kind = {"task_type": "SEQ_CLS"} if name != "vit" else {"modules_to_save": ["classifier"]}
+    targets = {"bert": ["query"], "gpt": ["c_attn"], "vit": ["q_proj"]}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = trained(peft.get_peft_model(network, peft.LoraConfig(target_modules=targets, **kind)), name)
+        model.peft_config["default"].base_model_name_or_path = str(bases[name])
+        model.save_pretrained(tmp_path / "theirs")
+    found = models.load(str(tmp_path / "theirs"), JOBS[name])
+    assert found.config.num_labels == 3
+    if name != "bert":  # its new pooler PEFT does not save
+        assert torch.allclose(logits(found, name), logits(model, name), atol=1e-5)
+    layer = f"{STACK[name]}.0.{LINEAR[name][0]}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = model.merge_and_unload()
+    assert torch.allclose(found.get_submodule(layer).weight, merged.get_submodule(layer).weight, atol=1e-6)
+
+
+def test_an_adapter_whose_base_is_nowhere_or_another(finished, bases, tmp_path):
+    folder, _ = finished("bert")
+    config = json.loads((folder / adapters.CONFIG).read_text())
+
+    def says(said, **changed):
+        (folder / adapters.CONFIG).write_text(json.dumps({**config, **changed}))
+        with pytest.raises(HFTransferError, match=said) as error:
+            models.load(str(folder), "text_classification")
+        assert "\n" not in str(error.value) and str(tmp_path) not in str(error.value)
+
+    says(
+        "mine is an adapter of 'nobody/nothing', which is neither beside it nor",
+        base_model_name_or_path="nobody/nothing",
+    )
+    says("mine is an adapter of 'gone', which is neither", base_model_name_or_path=str(tmp_path / "gone"))
+    says("mine is an adapter of 'mine', which is neither", base_model_name_or_path="mine")
+    says("mine is an adapter whose adapter_config.json names no base", base_model_name_or_path=None)
+    says("mine is an adapter of PREFIX_TUNING, which cannot become part", peft_type="PREFIX_TUNING")
+    says("mine is an adapter of NOTHING, which cannot become part", peft_type="NOTHING")
+    says("mine does not fit its base", r=3)
+    shutil.copytree(bases["gpt"], tmp_path / "tiny_gpt")
+    says("mine", base_model_name_or_path="tiny_gpt")
+    (folder / adapters.WEIGHTS).write_bytes(b"x")
+    says("mine: adapter_model.safetensors cannot be read")
+    (folder / adapters.WEIGHTS).unlink()
+    says("mine is an adapter without adapter_model.safetensors; other weight formats can run code")
+
+
+def test_a_finished_checkpoint_with_its_adapter_in_it_is_a_checkpoint(finished):
+    folder, model = finished("bert")
+    merged = adapters.merged(model)
+    models.save(merged, folder)
+    (folder / adapters.WEIGHTS).write_bytes(b"not read")
+    assert models.resolve(str(folder)).base is None

@@ -5,11 +5,12 @@ What trains is exactly the adapter and the weights that no checkpoint gave; thes
 """
 
 from hftransfer.adapters.saving import BASE_CONFIG, CONFIG, WEIGHTS, put_on, save
-from hftransfer.adapters.wrapping import can_merge, check, mergeable, merged, trained, wrapped
+from hftransfer.adapters.wrapping import TASK_TYPES, can_merge, check, mergeable, merged, trained, wrapped
 
 __all__ = [
     "BASE_CONFIG",
     "CONFIG",
+    "TASK_TYPES",
     "WEIGHTS",
     "can_merge",
     "check",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def save(model: Any, folder: Path, base_name: str) -> None:
     config.save_pretrained(str(folder), auto_mapping_dict=None if config.task_type else origin)
     own = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
     save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
-    whole = {key: value for key, value in network.config.to_diff_dict().items() if key != "_name_or_path"}
+    whole = json.loads(network.config.to_json_string(use_diff=False))
+    whole.pop("_name_or_path", None)
     runs.write_json(folder / BASE_CONFIG, {**whole, "architectures": [kind.__name__]})
 
 

@@ -21,7 +21,9 @@ def told(key: str = "lora") -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an error that is not the heading of others."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.strip().endswith(":")]
+    return (lines or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager

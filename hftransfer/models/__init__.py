@@ -30,7 +30,7 @@ from hftransfer.models.classes import (
 from hftransfer.models.features import classify, features, first_position, last_linear, pool, pooling
 from hftransfer.models.loading import PRETRAINING, classifies, load, load_reported, masked_lm_on, ready, reopen, save
 from hftransfer.models.quiet import brief, quiet_transformers
-from hftransfer.models.readers import READERS, hears, reader, tokenizer
+from hftransfer.models.readers import READERS, for_words, hears, reader, tokenizer
 
 __all__ = [
     "AUTO_CLASSES",
@@ -50,6 +50,7 @@ __all__ = [
     "config_of",
     "features",
     "first_position",
+    "for_words",
     "fresh_network",
     "head_has_bias",
     "hears",

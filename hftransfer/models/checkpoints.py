@@ -5,17 +5,18 @@ import functools
 import importlib.metadata
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from hftransfer import runs
+from hftransfer import adapters, runs
 from hftransfer.errors import HFTransferError, nearest
 
 logger = logging.getLogger("hftransfer")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 SCRATCH = "scratch/"  # before a model type of transformers: a new network of that type
 
 
@@ -43,6 +44,19 @@ class Checkpoint:
     folder: Path
     name: str
     origin: str
+    base: "Checkpoint | None" = None  # what the adapter in the folder is put on
+
+    def holding(self, *files: str) -> Path:
+        """The folder that has one of these files: an adapter's own, else its base's."""
+        if self.base is None or any((self.folder / file).exists() for file in files):
+            return self.folder
+        return self.base.holding(*files)
+
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says; of an adapter, with what it was trained as."""
+        if self.base is None:
+            return runs.read_json(self.folder / "config.json")
+        return {**self.base.config(), **runs.read_json(self.folder / adapters.BASE_CONFIG)}
 
 
 def is_scratch(model: Any) -> bool:
@@ -82,9 +96,11 @@ def located(name: str) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
     names = {path.name for path in checkpoint.folder.iterdir()}
+    if adapters.CONFIG in names and not names & set(_WEIGHTS):
+        return replace(checkpoint, base=_base(checkpoint, names))
     if "config.json" not in names:
         raise HFTransferError(f"model: {checkpoint.name} has no config.json; give a folder made by save_pretrained")
-    if not names & {"model.safetensors", "model.safetensors.index.json"}:
+    if not names & set(_WEIGHTS):
         raise HFTransferError(
             f"model: {checkpoint.name} has no model.safetensors; other weight formats can run code and are not read: "
             "convert it with transformers' save_pretrained"
@@ -92,12 +108,38 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
+def _base(adapter: Checkpoint, names: set[str]) -> Checkpoint:
+    """What an adapter is put on: the folder of that name beside it, beside what it is in or here; else a Hub id."""
+    if adapters.WEIGHTS not in names:
+        raise HFTransferError(
+            f"model: {adapter.name} is an adapter without {adapters.WEIGHTS}; other weight formats can run code and "
+            "are not read: save it with PEFT's save_pretrained"
+        )
+    name = runs.read_json(adapter.folder / adapters.CONFIG).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise HFTransferError(
+            f"model: {adapter.name} is an adapter whose {adapters.CONFIG} names no base; write it there"
+        )
+    own = adapter.folder.resolve()
+    for place in (own.parent / name, own.parent.parent / name, Path(name)):
+        if place.is_dir() and place.resolve() != own:
+            return resolve(place)
+    try:
+        return located(name)
+    except HFTransferError as error:
+        shown = Path(name).name if Path(name).is_absolute() else name
+        raise HFTransferError(
+            f"model: {adapter.name} is an adapter of '{shown}', which is neither beside it nor on the Hub; put that "
+            "folder beside it"
+        ) from error
+
+
 def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for file in ("model.safetensors", "model.safetensors.index.json"):
+    for file, described in (*[(file, "config.json") for file in _WEIGHTS], (adapters.WEIGHTS, adapters.CONFIG)):
         with contextlib.suppress(ValueError):  # not a repository name: the Hub call below says so
-            weights, config = try_to_load_from_cache(name, file), try_to_load_from_cache(name, "config.json")
+            weights, config = try_to_load_from_cache(name, file), try_to_load_from_cache(name, described)
             if isinstance(weights, str) and isinstance(config, str):
                 return Path(weights).parent
     return None
@@ -144,12 +186,17 @@ def identity(model: Any) -> str:
         for name, value in model.state_dict().items():
             digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
-    folder = resolve(model).folder
-    stored = runs.read_json(folder / runs.MANIFEST)
-    if stored:
-        return runs.fingerprint(stored["files"])
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
-    return runs.fingerprint({path.name: runs.sha256(path) for path in files})
+    return _identity(resolve(model))
+
+
+def _identity(checkpoint: Checkpoint) -> str:
+    folder = checkpoint.folder
+    files = (runs.read_json(folder / runs.MANIFEST)).get("files")
+    if not files:
+        kinds = (".safetensors", ".json", ".txt", ".model")
+        files = {path.name: runs.sha256(path) for path in sorted(folder.iterdir()) if path.suffix in kinds}
+    own = runs.fingerprint(files)
+    return own if checkpoint.base is None else runs.fingerprint({"adapter": own, "base": _identity(checkpoint.base)})
 
 
 def public_name(model: Any) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hftransfer import runs
+from hftransfer.adapters import BASE_CONFIG
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.models.checkpoints import SCRATCH, Checkpoint, is_scratch, resolve
 from hftransfer.models.features import last_linear
@@ -23,6 +24,7 @@ AUTO_CLASSES = {
     "audio_mae": "ViTMAEForPreTraining",
     "wav2vec2": "Wav2Vec2ForPreTraining",
     "text_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
     "image_classification": "AutoModelForImageClassification",
     "audio_classification": "AutoModelForAudioClassification",
 }
@@ -42,7 +44,7 @@ def check(model: Any, job: str, **overrides: Any) -> str:
         HFTransferError: when the architecture has no such class, or the checkpoint no tokenizer.
     """
     found = class_for(job, config_of(model, overrides, job))
-    if job in ("masked_lm", "causal_lm", "text_classification") and not is_scratch(model):
+    if job in ("masked_lm", "causal_lm", "text_classification", "token_classification") and not is_scratch(model):
         read = None if isinstance(model, nn.Module) else tokenizer(model)
         if job == "masked_lm" and read is not None and read.mask_token is None:
             raise HFTransferError(
@@ -102,6 +104,9 @@ def read_config(checkpoint: Checkpoint) -> Any:
     from safetensors import SafetensorError, safe_open
 
     register_own()
+    if checkpoint.base is not None:
+        config = read_config(checkpoint.base)
+        return type(config).from_dict({**config.to_dict(), **runs.read_json(checkpoint.folder / BASE_CONFIG)})
     try:
         with quiet_transformers():
             config = transformers.AutoConfig.from_pretrained(checkpoint.folder)

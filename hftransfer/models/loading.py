@@ -1,12 +1,13 @@
 """Weights: loaded for a job, and saved so that plain `from_pretrained` loads them."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from hftransfer import processes, runs
+from hftransfer import adapters, processes, runs
 from hftransfer.errors import HFTransferError
 from hftransfer.models.checkpoints import Checkpoint, resolve
 from hftransfer.models.classes import AUTO_CLASSES, class_for, fresh_network, read_config, register_own
@@ -35,7 +36,16 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
         options = {"problem_type": "single_label_classification", **options}
     if isinstance(model, nn.Module):
         return _from_object(auto, model, options)
-    checkpoint = _with_its_head(resolve(model), job)
+    return _loaded(resolve(model), job, options)
+
+
+def _loaded(checkpoint: Checkpoint, job: str, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    import transformers
+
+    if checkpoint.base is not None:
+        return _with_adapter(checkpoint, job, options)
+    auto = getattr(transformers, AUTO_CLASSES[job])
+    checkpoint = _with_its_head(checkpoint, job)
     reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with quiet_transformers():
         try:
@@ -44,12 +54,76 @@ def load_reported(model: Any, job: str, **options: Any) -> tuple[nn.Module, list
             raise HFTransferError(
                 f"model: {checkpoint.name} does not load as {AUTO_CLASSES[job]}: {brief(error)}"
             ) from error
-    resized = _resized(loaded, report["mismatched_keys"], "num_labels" in options, checkpoint)
+    new_head = bool({"num_labels", "config"} & options.keys())
+    resized = _resized(loaded, report["mismatched_keys"], new_head, checkpoint)
     new = sorted({*report["missing_keys"], *resized})
     layers = ", ".join(dict.fromkeys(_layer(name, resized) for name in new))
     logger.info("model %s as %s: new weights: %s", checkpoint.name, type(loaded).__name__, layers or "none")
     _keep_what_the_head_dropped(loaded, checkpoint)
     return ready(loaded), new
+
+
+def _with_adapter(checkpoint: Checkpoint, job: str, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    """An adapter's base with the adapter part of its weights, for any job that the base can do."""
+    import transformers
+
+    assert checkpoint.base is not None
+    merged = _merged(checkpoint, checkpoint.base)
+    if type(merged) is class_for(job, merged.config):
+        auto = getattr(transformers, AUTO_CLASSES[job])
+        return _from_object(auto, merged, options) if options else (ready(merged), [])
+    network, new = _loaded(checkpoint.base, job, options)
+    weights, places = merged.base_model.state_dict(), network.base_model.state_dict()
+    kept = {name: value for name, value in weights.items() if name in places}
+    network.base_model.load_state_dict(kept, strict=False)
+    prefix = "" if network.base_model is network else f"{network.base_model_prefix}."
+    return network, [name for name in new if name.removeprefix(prefix) not in kept]
+
+
+def _merged(checkpoint: Checkpoint, base: Checkpoint) -> nn.Module:
+    """An adapter's base in the class that the adapter was trained in, the adapter merged into it."""
+    config = read_config(checkpoint)
+    job = _trained_for(checkpoint, config)
+    network, _ = _loaded(base, job, {"config": config})
+    labels = _labels(checkpoint, network)
+    if labels not in (0, config.num_labels):  # an adapter of PEFT's own saving does not say how many there are
+        config.num_labels = labels
+        network, _ = _loaded(base, job, {"config": config})
+    merged = adapters.put_on(network, checkpoint.folder)
+    merged.name_or_path = merged.config.name_or_path = str(checkpoint.folder)  # its tokenizer may be there
+    logger.info("model %s: an adapter, merged into its base %s", checkpoint.name, base.name)
+    return merged
+
+
+def _trained_for(checkpoint: Checkpoint, config: Any) -> str:
+    """The job that an adapter was trained for."""
+    given = runs.read_json(checkpoint.folder / adapters.CONFIG)
+    whole = runs.read_json(checkpoint.folder / adapters.BASE_CONFIG)
+    named = (whole.get("architectures") or [(given.get("auto_mapping") or {}).get("base_model_class")])[0]
+    types = {**adapters.TASK_TYPES, "encoder": "FEATURE_EXTRACTION"}
+    for job in AUTO_CLASSES:
+        with contextlib.suppress(HFTransferError):  # the architecture does not do this one
+            if class_for(job, config).__name__ == named or types.get(job, "") == given.get("task_type"):
+                return job
+    raise HFTransferError(
+        f"model: {checkpoint.name} is an adapter for no class that is known here (its task_type is "
+        f"{given.get('task_type')}); give its merged checkpoint"
+    )
+
+
+def _labels(checkpoint: Checkpoint, network: nn.Module) -> int:
+    """How many labels an adapter's own head has; 0 where it has none."""
+    from safetensors import SafetensorError, safe_open
+
+    heads = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
+    # a file that cannot be read is told when its weights are
+    with (
+        contextlib.suppress(SafetensorError, OSError),
+        safe_open(checkpoint.folder / adapters.WEIGHTS, "pt") as stored,
+    ):
+        for key in set(stored.keys()) & {f"base_model.model.{name}.weight" for name in heads}:
+            return int(stored.get_slice(key).get_shape()[0])
+    return 0
 
 
 def _with_its_head(checkpoint: Checkpoint, job: str) -> Checkpoint:
@@ -104,7 +178,7 @@ def _stored_names(folder: Path) -> list[str]:
 
 
 def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[nn.Module, list[str]]:
-    config = type(model.config).from_dict({**model.config.to_dict(), **options})
+    config = options.get("config") or type(model.config).from_dict({**model.config.to_dict(), **options})
     fresh = fresh_network(auto, config)
     base = getattr(model, "base_model", model)
     weights = {f"{fresh.base_model_prefix}.{name}": value for name, value in base.state_dict().items()}
@@ -156,10 +230,7 @@ def masked_lm_on(network: nn.Module, reference: Any) -> nn.Module:
 
 def classifies(model: Any, names: list[str]) -> bool:
     """Whether a checkpoint already is a classifier of exactly these labels, in this order."""
-    if isinstance(model, nn.Module):
-        config = model.config.to_dict()
-    else:
-        config = runs.read_json(resolve(model).folder / "config.json")
+    config = model.config.to_dict() if isinstance(model, nn.Module) else resolve(model).config()
     heads = [name for name in config.get("architectures") or [] if "Classification" in name]
     stored = config.get("id2label") or {}
     return bool(heads) and [stored[key] for key in sorted(stored, key=int)] == names

@@ -1,5 +1,7 @@
 """What turns content into a network's inputs: tokenizers, image processors, feature extractors."""
 
+import copy
+import json
 from typing import Any
 
 from torch import nn
@@ -9,6 +11,8 @@ from hftransfer.errors import HFTransferError
 from hftransfer.models.checkpoints import resolve
 from hftransfer.models.quiet import brief, quiet_transformers
 
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 READERS = {"text": "AutoTokenizer", "image": "AutoImageProcessor", "sound": "AutoFeatureExtractor"}
 
 
@@ -25,12 +29,12 @@ def tokenizer(model: Any) -> Any:
         if not model:
             raise HFTransferError("model: the model object names no checkpoint; pass `tokenizer=` as well")
     checkpoint = resolve(model)
-    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
-    if not any((checkpoint.folder / file).exists() for file in files):
+    folder = checkpoint.holding(*TOKENIZER)
+    if not any((folder / file).exists() for file in TOKENIZER):
         raise HFTransferError(f"model: {checkpoint.name} has no tokenizer; save one into it with save_pretrained")
     try:
         with quiet_transformers():
-            found = AutoTokenizer.from_pretrained(checkpoint.folder)
+            found = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain `Exception` for a broken file
         raise HFTransferError(f"model: {checkpoint.name}: its tokenizer cannot be read ({brief(error)})") from error
     if found.pad_token is None:
@@ -53,7 +57,7 @@ def reader(model: Any, kind: str) -> Any:
     try:
         with quiet_transformers():
             backend = {"backend": "pil"} if kind == "image" else {}  # torchvision is no dependency
-            return getattr(transformers, READERS[kind]).from_pretrained(checkpoint.folder, **backend)
+            return getattr(transformers, READERS[kind]).from_pretrained(checkpoint.holding(*PROCESSOR), **backend)
     except (OSError, ValueError, ImportError) as error:
         wanted = {"image": "an image processor", "sound": "a feature extractor"}[kind]
         raise HFTransferError(
@@ -65,4 +69,19 @@ def reader(model: Any, kind: str) -> Any:
 def hears(model: Any) -> bool:
     """Whether what makes a checkpoint's inputs takes sounds: it has a sampling rate."""
     name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
-    return bool(name) and "sampling_rate" in runs.read_json(resolve(name).folder / "preprocessor_config.json")
+    return bool(name) and "sampling_rate" in runs.read_json(
+        resolve(name).holding(*PROCESSOR) / "preprocessor_config.json"
+    )
+
+
+def for_words(reader: Any) -> Any:
+    """A tokenizer that takes texts cut into words: those of GPT-2's kind need to be told that a space precedes each."""
+    if type(reader.backend_tokenizer.pre_tokenizer).__name__ != "ByteLevel" or getattr(reader, "add_prefix_space", False):
+        return reader
+    changed = copy.deepcopy(reader)
+    backend = changed.backend_tokenizer
+    stored = json.loads(backend.to_str())
+    stored["pre_tokenizer"]["add_prefix_space"] = True
+    backend.pre_tokenizer = type(backend).from_str(json.dumps(stored)).pre_tokenizer
+    changed.add_prefix_space = True
+    return changed
