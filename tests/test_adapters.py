@@ -22,6 +22,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+import hftransfer
 from hftransfer import adapters, models
 from hftransfer.errors import HFTransferError
 from hftransfer.foreign import dataclass_fields
@@ -453,6 +454,11 @@ def test_an_adapter_is_a_base_model(finished, name, caplog):
     assert f"model mine: an adapter, merged into its base tiny_{name}" in caplog.text
     assert new == [] and torch.allclose(logits(network, name), logits(model, name), atol=1e-5)
     assert network.config.id2label == models.config_of(str(folder)).id2label == {0: "a", 1: "b", 2: "c"}
+    network.config.id2label = {0: "d", 1: "e", 2: "f"}
+    adapters.write_base_config(network, folder)
+    assert models.classifies(str(folder), ["d", "e", "f"])
+    network.config.id2label = {0: "a", 1: "b", 2: "c"}
+    adapters.write_base_config(network, folder)
     assert models.classifies(str(folder), ["a", "b", "c"]) and not models.classifies(str(folder), ["a", "b"])
     network, new = models.load_reported(str(folder), JOBS[name], **LABELS)
     assert new == [] and torch.allclose(logits(network, name), logits(model, name), atol=1e-5)
@@ -552,6 +558,22 @@ def test_an_adapter_whose_base_is_nowhere_or_another(finished, bases, tmp_path):
     says("mine: adapter_model.safetensors cannot be read")
     (folder / adapters.WEIGHTS).unlink()
     says("mine is an adapter without adapter_model.safetensors; other weight formats can run code")
+
+
+def test_an_adapter_serves_the_stages_as_its_merged_checkpoint_does(tiny_bert, reviews, tmp_path):
+    torch.manual_seed(0)
+    labels = {"num_labels": 2, "id2label": {0: "calm", 1: "loud"}, "label2id": {"calm": 0, "loud": 1}}
+    network, new = models.load_reported(str(tiny_bert), "text_classification", **labels)
+    model = adapters.wrapped(network, {"r": 2, "init_lora_weights": False}, new=new, job="text_classification")
+    base = tmp_path / tiny_bert.name
+    shutil.copytree(tiny_bert, base)
+    adapters.save(model, tmp_path / "mine", tiny_bert.name)
+    models.save(adapters.merged(model), tmp_path / "merged", models.tokenizer(str(tiny_bert)))
+    found = [
+        hftransfer.evaluate(str(tmp_path / name), reviews("source"), output_dir=str(tmp_path / f"of_{name}")).metrics
+        for name in ("mine", "merged")
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_a_finished_checkpoint_with_its_adapter_in_it_is_a_checkpoint(finished):

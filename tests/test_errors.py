@@ -273,6 +273,21 @@ def test_a_model_folder_without_weights(capsys, tmp_path, yaml_file, tiny_bert):
     assert "bare has no model.safetensors" in fails(capsys, tmp_path, yaml_file, "--model", folder)
 
 
+@pytest.mark.parametrize("mode", [[], ["--dry_run"]], ids=["run", "dry run"])
+def test_an_adapter_without_its_base(capsys, tmp_path, yaml_file, mode):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write(folder / "adapter_config.json", '{"peft_type": "LORA", "base_model_name_or_path": "gone"}')
+    line = fails(capsys, tmp_path, yaml_file, "--model", folder, *mode)
+    assert "model: mine is an adapter without adapter_model.safetensors" in line
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    line = fails(capsys, tmp_path, yaml_file, "--model", folder, *mode)
+    assert (
+        "model: mine is an adapter of 'gone', which is neither beside it nor on the Hub; put that folder beside"
+        in line
+    )
+
+
 def test_a_model_without_tokenizer(capsys, tmp_path, yaml_file, tiny_bert):
     models.save(models.load(str(tiny_bert), "encoder"), tmp_path / "mute")
     assert "mute has no tokenizer" in fails(capsys, tmp_path, yaml_file, "--model", tmp_path / "mute")

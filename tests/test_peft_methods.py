@@ -54,7 +54,7 @@ def test_every_default_of_peft_fits_the_type_that_is_read():
         ({"peft_type": "LOHA", "alpha": 4}, {"peft_type": "LOHA", "alpha": 4}),
         ({"peft_type": None, "r": 2}, {"r": 2}),
         ({"init_lora_weights": "pissa_niter_16"}, {"init_lora_weights": "pissa_niter_16"}),
-        ({"peft_type": "ADALORA", "target_r": 4, "lora_alpha": 2}, None),
+        ({"peft_type": "LOKR", "rank_pattern": {"query": 2}, "r": 4}, None),  # one of a class that it is made from
         ({"eva_config": {"rho": 3}}, {"eva_config": {"rho": 3.0}}),
     ],
 )
@@ -79,6 +79,15 @@ def test_fields_are_coerced(given, expected):
         ({"init_lora_weights": "pissa_niter_x"}, "or text like pissa_niter_[0-9]+ or one of gaussian"),
         ({"eva_config": {"roh": 3}}, "lora.eva_config.roh: EvaConfig has no such field; did you mean 'rho'?"),
         ({"eva_config": {"rho": "x"}}, "lora.eva_config.rho: expected number, found 'x'"),
+        (
+            {"peft_type": "ADALORA"},
+            "lora.peft_type: ADALORA moves its ranks between steps, which could not be resumed",
+        ),
+        ({"init_lora_weights": "corda"}, "lora.init_lora_weights: corda needs hooks of its own; use pissa"),
+        (
+            {"monteclora_config": {}},
+            "lora.monteclora_config: cannot be set here: its part of the loss is not computed",
+        ),
         ({"task_type": "SEQ_CLS"}, "lora.task_type: cannot be set here: what is trained decides it"),
         ({"inference_mode": True}, "lora.inference_mode: cannot be set here: this is training"),
         ({"base_model_name_or_path": "x"}, "lora.base_model_name_or_path: cannot be set here: it is filled in"),

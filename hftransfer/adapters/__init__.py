@@ -4,7 +4,7 @@ What trains is exactly the adapter and the weights that no checkpoint gave; thes
 `models.load_reported`, never by what a head is usually called.
 """
 
-from hftransfer.adapters.saving import BASE_CONFIG, CONFIG, WEIGHTS, put_on, save
+from hftransfer.adapters.saving import BASE_CONFIG, CONFIG, WEIGHTS, put_on, save, write_base_config
 from hftransfer.adapters.wrapping import TASK_TYPES, can_merge, check, mergeable, merged, trained, wrapped
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "save",
     "trained",
     "wrapped",
+    "write_base_config",
 ]

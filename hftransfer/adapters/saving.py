@@ -45,9 +45,14 @@ def save(model: Any, folder: Path, base_name: str) -> None:
     config.save_pretrained(str(folder), auto_mapping_dict=None if config.task_type else origin)
     own = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
     save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
+    write_base_config(network, folder)
+
+
+def write_base_config(network: nn.Module, folder: Path) -> None:
+    """Writes a network's config beside its adapter, anew where it changed after the adapter was saved."""
     whole = json.loads(network.config.to_json_string(use_diff=False))
     whole.pop("_name_or_path", None)
-    runs.write_json(folder / BASE_CONFIG, {**whole, "architectures": [kind.__name__]})
+    runs.write_json(folder / BASE_CONFIG, {**whole, "architectures": [type(network).__name__]})
 
 
 def put_on(network: nn.Module, folder: Path) -> nn.Module:
