@@ -23,7 +23,7 @@ class Inputs:
     """Rows with their labels, and how a batch is made of them."""
 
     rows: Any  # has a length and gives a row for a number
-    labels: np.ndarray  # (rows,)
+    labels: np.ndarray  # (rows, ...)
     batch: Callable[[Sequence[Any]], dict[str, Tensor]]
     lengths: Sequence[int] | None = None  # where rows differ
 
@@ -62,23 +62,39 @@ def check_length(model: Any, max_length: int) -> None:
         check_positions(config, max_length, models.first_position(models.skeleton(config, "encoder")))
 
 
-def labelled_inputs(content: Dataset, model: Any, *, key: str, max_length: int) -> Inputs:
+def labelled_inputs(
+    content: Dataset,
+    model: Any,
+    *,
+    key: str,
+    max_length: int,
+    kind: str | None = None,
+    reader: Any = None,
+    labels: np.ndarray | None = None,
+) -> Inputs:
     """Rows of a labelled data set (columns text, image or audio, and label) for a checkpoint's classifier.
+
+    Args:
+        content: the rows.
+        model: whose config says what the network takes; a network whose parts were changed needs the next two.
+        key: how errors name the data.
+        max_length: longest row of a text, in tokens.
+        kind: what the network reads, where the checkpoint does not tell.
+        reader: what makes its inputs, by default the checkpoint's own.
+        labels: (rows, ...) the column `label` by default.
 
     Raises:
         HFTransferError: when too many images or sounds cannot be read.
     """
-    config, kind = models.config_of(model), reads(model)
-    labels = np.asarray(content["label"])
+    config, kind = models.config_of(model), kind or reads(model)
+    labels = np.asarray(content["label"]) if labels is None else labels
+    reader = models.reader(model, kind) if reader is None else reader
     if kind == "text":
-        reader = models.reader(model, "text")
         rows = text.tokenize(content, reader, max_length)
         return Inputs(rows, labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
     if kind == "image":
-        reader = models.reader(model, "image")
         found = images.readable(content, key=key, channels=getattr(config, "num_channels", 3))
         return Inputs(found, labels[found.numbers], image_batch(reader, config))
-    reader = models.reader(model, "sound")
     heard = sounds.readable(content, key=key, sampling_rate=reader.sampling_rate)
     labels = labels[list(heard.numbers)]
     if hasattr(reader, "num_mel_bins"):

@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.functional.calibration import expected_calibration_error
+from hftransfer.functional.entities import is_bio, matched, precision_recall_f1
 
 _IDS = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
 _ROWS = datasets.Features(
@@ -111,16 +112,7 @@ def per_class(predicted: np.ndarray, true: np.ndarray, labels: Sequence[str]) ->
     columns = sklearn_metrics.precision_recall_fscore_support(
         true, predicted, labels=range(len(labels)), zero_division=0
     )
-    return [
-        {
-            "label": label,
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-        }
-        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
-    ]
+    return [_class_score(label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
 
 
 def confusion(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> list[list[int]]:
@@ -139,3 +131,82 @@ def row_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]
 def as_predictions(probabilities: np.ndarray, names: Sequence[str]) -> list[Any]:
     """What `load(names)` wants: probabilities for our metrics, class ids as soon as one comes from the Hub."""
     return probabilities.tolist() if set(names) <= set(METRICS) else probabilities.argmax(1).tolist()
+
+
+def multi_label(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Of (rows, classes) yes or no: F1 over all answers, over the classes, over the rows; and rows wholly right."""
+    options = {"zero_division": 0}
+    return {
+        "micro_f1": float(sklearn_metrics.f1_score(true, predicted, average="micro", **options)),
+        "macro_f1": float(sklearn_metrics.f1_score(true, predicted, average="macro", **options)),
+        "example_f1": float(example_f1(predicted, true).mean()),
+        "exact_match": float((predicted == true).all(1).mean()),
+    }
+
+
+def example_f1(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(rows,) the F1 of each row's classes; 1 where it has none and gets none."""
+    both, either = (predicted & true).sum(1), predicted.sum(1) + true.sum(1)
+    return np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
+
+
+def per_tag(predicted: np.ndarray, true: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """What `per_class` tells, of classes that are each a yes or no."""
+    columns = sklearn_metrics.precision_recall_fscore_support(true, predicted, zero_division=0)
+    return [_class_score(label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
+
+
+def _class_score(label: str, precision: float, recall: float, f1: float, support: int) -> dict[str, Any]:
+    numbers = {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    return {"label": label, **numbers, "support": int(support)}
+
+
+def numbers(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Of (rows,) numbers: mean absolute and root mean squared error, R squared, and both correlations."""
+    error, spread = predicted - true, true - true.mean()
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": float(1 - (error**2).sum() / max((spread**2).sum(), 1e-12)),
+        "pearson": _correlation(predicted, true),
+        "spearman": _correlation(_ranks(predicted), _ranks(true)),
+    }
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 0 where one of them does not vary."""
+    first, second = one - one.mean(), other - other.mean()
+    scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum() / scale) if scale > 0 else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """(rows,) places in order, equal values sharing the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[places]
+
+
+def tags(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, float]:
+    """Of each row's classes (words,): entities found whole where labels are B-, I-, O; else macro F1 of the words."""
+    flat, wanted = np.concatenate(list(predicted)), np.concatenate(list(true))
+    accuracy = float((flat == wanted).mean()) if len(wanted) else 1.0
+    if not is_bio(names):
+        macro = sklearn_metrics.f1_score(wanted, flat, average="macro", zero_division=0) if len(wanted) else 1.0
+        return {"f1": float(macro), "token_accuracy": accuracy}
+    counts = matched(_named(true, names), _named(predicted, names)).values()
+    total = [sum(column) for column in zip(*counts, strict=True)] or [0, 0, 0]
+    precision, recall, f1 = precision_recall_f1(*total)
+    return {"f1": f1, "precision": precision, "recall": recall, "token_accuracy": accuracy}
+
+
+def per_entity(
+    predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What `per_class` tells, of types of entities."""
+    counts = matched(_named(true, names), _named(predicted, names))
+    return [_class_score(kind, *precision_recall_f1(*found), found[2]) for kind, found in counts.items()]
+
+
+def _named(rows: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
+    return [[names[label] for label in row] for row in rows]

@@ -27,7 +27,7 @@ logger = logging.getLogger("hftransfer")
 FLAGS = ("help", "dry_run", "list")
 SHIPPED = re.compile(  # what `final/` takes over from a stage folder
     r".*\.(safetensors|jinja|model|txt)|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
-    r"special_tokens_map|added_tokens|preprocessor_config|model\.safetensors\.index)\.json"
+    r"special_tokens_map|added_tokens|preprocessor_config|adapter_config|base_config|model\.safetensors\.index)\.json"
 )
 
 
@@ -351,8 +351,9 @@ def _publish(
         work = folder / ".final.partial"
         shutil.rmtree(work, ignore_errors=True)
         _ship(results[last.id].path, work)
-        if (whole := results[last.id].path / models.PRETRAINING).is_dir():
-            _ship(whole, work / models.PRETRAINING)
+        for part in (models.PRETRAINING, "adapter"):
+            if (results[last.id].path / part).is_dir():
+                _ship(results[last.id].path / part, work / part)
         report.card(folder, work)
         runs.write_manifest(work, stages=_record_of(results))
         runs.replace_folder(work, folder / "final")

@@ -23,7 +23,7 @@ from hftransfer.data.demo import DEMOS
 from hftransfer.errors import HFTransferError, nearest
 
 CONTENT = {"text": "text", "image": "image", "sound": "audio"}  # kind of data -> its role and column
-ROLES = (*CONTENT.values(), "label")
+ROLES = (*CONTENT.values(), "label", "text_pair", "tokens", "prompt", "completion", "messages")
 # suffix -> the builder of `datasets` that reads it and the options it needs
 SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {}),
@@ -97,7 +97,7 @@ class Spec:
         key: the YAML or command line key that errors name.
         kind: where the rows are: an embedded demo, local files, a `save_to_disk` folder, the Hub, or memory.
         path: what was given; for files `builder` and `files` (split -> paths) say what is read.
-        columns: role ("text", "image", "audio", "label") -> column.
+        columns: role ("text", "image", "audio", "label", "tokens", ...) -> column.
         arguments: further arguments of `load_dataset`, under its own names.
         data: the dataset, when it is in memory.
     """

@@ -76,7 +76,8 @@ def hears(model: Any) -> bool:
 
 def for_words(reader: Any) -> Any:
     """A tokenizer that takes texts cut into words: those of GPT-2's kind need to be told that a space precedes each."""
-    if type(reader.backend_tokenizer.pre_tokenizer).__name__ != "ByteLevel" or getattr(reader, "add_prefix_space", False):
+    cuts = type(reader.backend_tokenizer.pre_tokenizer).__name__
+    if cuts != "ByteLevel" or getattr(reader, "add_prefix_space", False):
         return reader
     changed = copy.deepcopy(reader)
     backend = changed.backend_tokenizer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from hftransfer import models
 from hftransfer.data.causal_text import IGNORED
@@ -15,6 +15,7 @@ from hftransfer.errors import HFTransferError
 from hftransfer.functional.chunked_cross_entropy import chunked_cross_entropy
 
 logger = logging.getLogger("hftransfer")
+JUDGED = 512  # tokens whose logits exist together
 _LEAKS = "pack: {} does not keep packed documents apart; set pack: false"
 
 
@@ -55,6 +56,26 @@ class NextTokens:
 
         with _replaced(head, cost):
             return self.logits(runner, inputs)[..., 0]
+
+    def judged(self, runner: nn.Module, inputs: Mapping[str, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+        """`nats`, and (batch, length) whether each was the likeliest; both 0 where there is no label."""
+        head, where = self._head(), labels != IGNORED
+        if not self.chunked or head is None:
+            logits = self.logits(runner, inputs)
+            exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            nats = cross_entropy(exact.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
+            return nats, (exact.argmax(-1) == labels) & where
+
+        def judge(states: Tensor) -> Tensor:
+            nats = chunked_cross_entropy(states[where], head.weight, labels[where], head.bias)
+            chunks = zip(states[where].split(JUDGED), labels[where].split(JUDGED), strict=True)
+            likeliest = [linear(some, head.weight, head.bias).argmax(-1) == wanted for some, wanted in chunks]
+            both = torch.stack([nats, torch.cat(likeliest).to(nats)])  # (2, labels)
+            return torch.stack([nats.new_zeros(labels.shape).masked_scatter(where, one) for one in both], -1)
+
+        with _replaced(head, judge):
+            found = self.logits(runner, inputs)
+        return found[..., 0], found[..., 1] > 0
 
     def logits(self, runner: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         with models.quiet_transformers():  # it warns of padding without a mask, which does no harm here

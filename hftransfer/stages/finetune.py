@@ -1,115 +1,112 @@
-"""`finetune`: fit the labels of one data set, and compare with knowing nothing of the texts."""
+"""`finetune`: fit the labels of one data set, in any of the ways of reusing a checkpoint's parameters."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hftransfer.runs import Result, StageFolder, open_stage
-from hftransfer.signatures import OneOf, validate
+from hftransfer.methods import DEFAULTS, METHODS
+from hftransfer.runs import Result, open_stage
+from hftransfer.signatures import Block, DefaultBy, OneOf, validate
 from hftransfer.stages.identity import identity
-from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
+from hftransfer.stages.options import (
+    Data,
+    LoraFields,
+    MaxLength,
+    MaxTrainSamples,
+    Model,
+    OutputDir,
+    Seed,
+    Training,
+)
+from hftransfer.tasks import TASKS
 
-TRAINING = {
-    "learning_rate": 2e-4,
-    "num_train_epochs": 3.0,
-    "per_device_train_batch_size": 32,
-    "warmup_steps": 0.1,
-    "weight_decay": 0.01,
-}
+NOTHING: dict[str, Any] = {}
 
 
 def finetune(
     model: Model,
     data: Data,
     *,
-    method: Annotated[str, OneOf(("full",)), Field(description="full: every weight is trained")] = "full",
+    method: Annotated[str, OneOf(tuple(METHODS)), Field(description="which parameters are reused, and how")] = "full",
+    task: Annotated[
+        Annotated[str, OneOf(tuple(TASKS))] | None, Field(description="what the labels are; null: told by their type")
+    ] = None,
+    head: Annotated[
+        Literal["linear", "torch"] | None,
+        Field(
+            description="method frozen: scikit-learn's logistic or ridge regression, or trained by gradients; null: "
+            "linear where only the last layer is new"
+        ),
+    ] = None,
+    trainable: Annotated[
+        Annotated[int, Field(ge=0, strict=True)] | list[str],
+        Field(description="method partial: how many of the last blocks train, or names of parts"),
+    ] = 2,
+    gradual: Annotated[bool, Field(description="layers begin to train one by one, from the head down")] = False,
+    lora: Annotated[
+        LoraFields | None,
+        Field(description="method lora: LoraConfig, or the config of another peft_type, under its own names"),
+    ] = None,
+    merge: Annotated[
+        bool, Field(description="method lora: adapter merged into the checkpoint, and beside it; false: adapter alone")
+    ] = True,
+    architecture: Annotated[
+        dict[str, Any] | None, Block("hftransfer.architecture:architecture"), Field(description="parts that change")
+    ] = None,
+    near: Annotated[
+        dict[str, Any] | None, Block("hftransfer.methods:near"), Field(description="stay near the start")
+    ] = None,
+    loss: Annotated[
+        dict[str, Any] | None, Block("hftransfer.methods:loss"), Field(description="skewed classes")
+    ] = None,
     balanced: Annotated[bool, Field(description="draw every class as often, however rare it is")] = False,
+    layer_decay: Annotated[
+        float | None, Field(gt=0, le=1, description="factor of the learning rate from a layer to the one below")
+    ] = None,
+    early_stopping_patience: Annotated[
+        int | None, Field(gt=0, description="epochs without a better validation score; the best epoch is kept")
+    ] = None,
+    calibrate: Annotated[bool, Field(description="fit a temperature on validation rows, and build it in")] = False,
+    validation_size: Annotated[
+        float, Field(gt=0, lt=1, description="share of the training rows kept for that, where anything asks for it")
+    ] = 0.15,
+    folds: Annotated[
+        int | None, Field(ge=2, description="score by so many folds of the training rows too, each trained anew")
+    ] = None,
+    general: Annotated[
+        Data | None, Field(description="labelled data of another domain, on which the result is measured too")
+    ] = None,
     max_length: MaxLength = 128,
-    training: Training = TRAINING,
+    training: Annotated[Training, DefaultBy("method", DEFAULTS)] = NOTHING,
     max_train_samples: MaxTrainSamples = None,
     seed: Seed = 42,
     output_dir: OutputDir = "outputs/finetune",
 ) -> Result:
-    """Trains a text classifier on labelled data and tests it on rows held out of the same data.
+    """Trains a checkpoint on labelled data and tests it on rows held out of the same data.
+
+    The task is read from the labels: names or whole numbers are classes, lists of them several at once, fractions a
+    regression, a list for each list of words a token classification, and prompts with completions (or messages)
+    instructions for a language model. Rows that stop training early, choose among weights or calibrate are taken out
+    of the training rows; the test rows choose nothing.
 
     Returns:
-        The folder of an `AutoModelForSequenceClassification` with its tokenizer, and `accuracy`, `balanced_accuracy`,
-        `macro_f1`, `expected_calibration_error` on the held-out rows, beside the majority class's accuracy.
+        The folder of an ordinary `AutoModelFor...` checkpoint of the task with its reader (method lora: and the
+        adapter in `adapter/`), and the task's metrics on the held-out rows beside those of the most frequent answer.
 
     Raises:
         HFTransferError: in one line, for anything wrong with the options, the data or the checkpoint.
     """
     given = validate(finetune, locals(), "finetune: ")
-    with open_stage(output_dir, identity(finetune, given, models=["model"], data=["data"])) as folder:
+    with open_stage(output_dir, identity(finetune, given, models=["model"], data=["data", "general"])) as folder:
         if not folder.finished:
-            _run(folder, given)
+            from hftransfer.stages.finetuning import run
+
+            run(folder, given)
     return folder.result()
 
 
 def plan(**given: Any) -> dict[str, Any]:
-    """Checks the data's columns and the model's class, and counts rows and steps."""
-    from hftransfer import models
-    from hftransfer.data import labelled
-    from hftransfer.trainers.exact import estimated_steps
+    """Checks the data's columns, the model's class and the options, and counts rows and steps."""
+    from hftransfer.stages import finetuning
 
-    cls = models.check(given["model"], "text_classification")
-    parts = labelled(given["data"], key="data", seed=given["seed"], max_samples=given["max_train_samples"])
-    rows = len(parts["train"])
-    steps = estimated_steps(merged(TRAINING, given["training"]), rows)
-    return {"class": cls, "rows": {"train": rows, "test": len(parts["test"])}, "steps": steps}
-
-
-def _run(folder: StageFolder, given: dict[str, Any]) -> None:
-    from transformers import set_seed
-
-    from hftransfer import comparison, data, metrics, models
-    from hftransfer.data import text
-    from hftransfer.inference import predict
-    from hftransfer.trainers.classifier import train_classifier
-
-    parts = data.labelled(given["data"], key="data", seed=given["seed"], max_samples=given["max_train_samples"])
-    names = text.label_names(parts["train"])
-    tokenizer = models.tokenizer(given["model"])
-    set_seed(given["seed"])
-    network = models.load(given["model"], "text_classification", **text.id2label(names))
-    rows = {split: text.tokenize(part, tokenizer, given["max_length"]) for split, part in parts.items()}
-    path = folder.begin()
-    curve = train_classifier(
-        network,
-        rows["train"],
-        text.collator(tokenizer),
-        training=merged(TRAINING, given["training"]),
-        lengths=text.lengths(rows["train"]),
-        balanced=text.labels(rows["train"]) if given["balanced"] else None,
-        seed=given["seed"],
-        folder=path / "checkpoints",
-        label="fine-tune",
-    )
-    found = predict(network, tokenizer, rows["test"])
-    true = text.labels(rows["test"])
-    majority = text.labels(rows["train"])
-    majority_class = max(set(majority.tolist()), key=majority.tolist().count)
-    scores = metrics.score(found.probabilities, true)
-    baseline = float((true == majority_class).mean())
-    models.save(network, path, tokenizer)
-    folder.finish(
-        {**scores, "majority_class_accuracy": baseline, "test_rows": len(true)},
-        {
-            "stage": "finetune",
-            "title": "Fine-tune on labels",
-            "settings": given,
-            "notes": [
-                f"trained on {len(rows['train'])} labelled rows, tested on {len(true)} held out of the same data: "
-                f"accuracy {scores['accuracy']:.3f} (the most frequent class alone: {baseline:.3f})"
-            ],
-            "data": [_card(given["data"], parts["train"], text.lengths(rows["train"]))],
-            "curves": [comparison.loss_curve("fine-tuning loss", curve)],
-            "per_class": metrics.per_class(found.classes, true, names),
-        },
-    )
-
-
-def _card(spec: Any, part: Any, lengths: list[int]) -> dict[str, Any]:
-    from hftransfer.data import describe, display_name, parse
-
-    return describe(part, name=display_name(parse(spec, "data")), role="labelled", lengths=lengths)
+    return finetuning.plan(given)

@@ -1,0 +1,148 @@
+"""What is chosen or fitted on validation rows after training: a soup, a share of the way back, a temperature."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hftransfer import models
+from hftransfer.errors import HFTransferError
+from hftransfer.functional.temperature import temperature
+from hftransfer.functional.weight_space import averaged, greedy_soup, interpolated
+from hftransfer.stages.fitting import Fit, phases, run_phase, settle_adapter
+
+State = dict[str, Tensor]
+SHARES = tuple(round(0.1 * step, 1) for step in range(11))
+CALIBRATED = ("single_label_classification", "multi_label_classification", "token_classification")
+
+
+def state_of(network: nn.Module) -> State:
+    """A copy of all weights, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def fit_whole(fit: Fit) -> State:
+    """Runs all phases of a method, the last one for each seed of a soup. Returns the weights before the last one."""
+    *first, last = phases(fit.given)
+    for phase in first:
+        run_phase(fit, phase)
+    start = state_of(fit.network)
+    count = fit.near.get("soup", 1)
+    if count == 1:
+        run_phase(fit, last)
+    else:
+        _soup(fit, last, start, count)
+    return start
+
+
+def _soup(fit: Fit, last: str, start: State, count: int) -> None:
+    """The greedy soup: ingredients by validation score, each kept where the average does not get worse."""
+    ingredients: list[State] = []
+    for number in range(count):
+        fit.network.load_state_dict(start)
+        seeded = replace(fit, seed=fit.seed + number, folder=fit.folder / f"seed-{number}", name=f"seed {number + 1}")
+        run_phase(seeded, last)
+        settle_adapter(seeded)
+        fit.network, fit.trainable = seeded.network, seeded.trainable
+        fit.curves |= {f"{last}, seed {number + 1}": seeded.curves.pop(last)}
+        ingredients.append(state_of(fit.network))
+
+    def judged(chosen: list[int]) -> float:
+        fit.network.load_state_dict(averaged([ingredients[number] for number in chosen]))
+        return signed(fit, validation_score(fit))
+
+    scores = [judged([number]) for number in range(count)]
+    chosen = greedy_soup(scores, judged)
+    fit.network.load_state_dict(averaged([ingredients[number] for number in chosen]))
+    shown = ", ".join(f"{abs(score):.3f}" for score in scores)
+    fit.notes.append(
+        f"soup: {len(chosen)} of {count} trainings averaged (validation {fit.task.metric} of each: {shown})"
+    )
+
+
+def validation_score(fit: Fit) -> float:
+    """The task's metric on the validation rows."""
+    assert fit.validation is not None
+    found = fit.task.score(fit.task.predict(fit.model, fit.validation), fit.validation.labels)
+    return float(found[fit.task.metric])
+
+
+def signed(fit: Fit, score: float) -> float:
+    """Higher is better."""
+    return score if fit.task.higher_is_better else -score
+
+
+def go_back(fit: Fit, start: State) -> tuple[float, State]:
+    """Moves the network between its start and its end (WiSE-FT). Returns the share of the end, and the end."""
+    settle_adapter(fit)
+    fit.adapter = None  # what is shipped is on the way to it
+    end, wanted = state_of(fit.network), fit.near["wise_ft"]
+    if wanted == "best":
+        scores = {}
+        for share in SHARES:
+            fit.network.load_state_dict(interpolated(start, end, share))
+            scores[share] = signed(fit, validation_score(fit))
+        wanted = max(SHARES, key=lambda share: (scores[share], share))
+    fit.network.load_state_dict(interpolated(start, end, wanted))
+    return float(wanted), end
+
+
+def calibrated(fit: Fit) -> float:
+    """Fits a temperature on the validation rows and builds it into the last layer, so that any inference has it.
+
+    Returns:
+        The temperature, which is also written into the config, as `temperature_applied`.
+    """
+    assert fit.validation is not None
+    logits = fit.task.predict(fit.model, fit.validation)
+    found = temperature(*flat(fit.task.name, logits, fit.validation.labels))
+    last = models.last_linear(fit.model)
+    with torch.no_grad():
+        last.weight /= found
+        if last.bias is not None:
+            last.bias /= found
+    fit.network.config.temperature_applied = round(found, 6)
+    return found
+
+
+def flat(task: str, outputs: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels a row, a token being one."""
+    if task != "token_classification":
+        return outputs, np.asarray(labels)
+    return np.concatenate(list(outputs)), np.concatenate([np.asarray(row) for row in labels])
+
+
+def check(given: Mapping[str, Any], task: Any, classifies: bool) -> None:
+    """Refuses what has nothing to choose from.
+
+    Raises:
+        HFTransferError: in one line.
+    """
+    near, method = given["near"] or {}, given["method"]
+    if near.get("wise_ft") is not None and method not in ("linear_then_full", "few_shot") and not classifies:
+        raise HFTransferError(
+            "near.wise_ft: a new head has no start to go back to; use method: linear_then_full, or a checkpoint that "
+            "classifies these labels already"
+        )
+    if near.get("ema") and given["early_stopping_patience"]:
+        raise HFTransferError(
+            "near.ema: the average is of the whole training, and early_stopping_patience keeps one epoch; choose one"
+        )
+    for option in ("l2_sp", "ema"):
+        if near.get(option) and method in ("frozen", "lora"):
+            raise HFTransferError(
+                f"near.{option}: method {method} leaves the pretrained weights as they are; remove it"
+            )
+    apart = [f"near.{name}" for name in ("soup", "wise_ft") if near.get(name) not in (None, 1)]
+    apart += ["architecture"] if given["architecture"] is not None else []
+    if method == "lora" and not given["merge"] and apart:
+        raise HFTransferError(
+            f"merge: false leaves an adapter of the untouched base, and {apart[0]} changes it; remove one"
+        )
+    if given["calibrate"] and task.name not in CALIBRATED:
+        raise HFTransferError(
+            f"calibrate: a temperature is for class probabilities, and {task.name} has none; remove it"
+        )

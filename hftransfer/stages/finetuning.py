@@ -1,0 +1,196 @@
+"""What `finetune` does: begins a network as the method wants, fits it, chooses, measures, saves."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+from transformers import set_seed
+
+from hftransfer import adapters, inputs, models, processes, tasks, tuning
+from hftransfer.cache import Cache
+from hftransfer.errors import HFTransferError
+from hftransfer.inputs import Inputs
+from hftransfer.methods import METHODS
+from hftransfer.runs import CHECKPOINTS, StageFolder
+from hftransfer.stages import choosing, finetuning_record
+from hftransfer.stages.beginning import new_network
+from hftransfer.stages.finetuning_record import Found
+from hftransfer.stages.fitting import Fit, divided, settle_adapter
+from hftransfer.trainers.exact import estimated_steps
+
+CACHE = ".features"  # beside the stages of a run: what frozen parts made, for all of them
+
+
+class Start(NamedTuple):
+    """A network before it is fitted."""
+
+    network: nn.Module
+    new: list[str]  # names of weights that no checkpoint gave
+    reader: Any
+    table: dict[str, Any] | None  # what was carried over, where parts changed
+    notes: list[str]
+
+
+def plan(given: dict[str, Any]) -> dict[str, Any]:
+    """Checks what can be checked without weights, and counts rows and steps."""
+    task, parts = _read(given)
+    check(given, task)
+    rows = len(parts["train"])
+    steps = estimated_steps(given["training"], rows) * (given["near"] or {}).get("soup", 1)
+    if given["method"] == "frozen" and given["head"] != "torch":
+        steps = 0
+    name = models.class_for(task.job, models.config_of(given["model"])).__name__
+    return {"class": name, "rows": {"train": rows, "test": len(parts["test"])}, "steps": steps}
+
+
+def _read(given: Mapping[str, Any]) -> tuple[Any, Any]:
+    common = {"seed": given["seed"], "max_samples": given["max_train_samples"]}
+    return tasks.read(given["data"], given["model"], key="data", name=given["task"], **common)
+
+
+def check(given: Mapping[str, Any], task: Any) -> None:
+    """Refuses options that contradict each other, the task or the network's config.
+
+    Raises:
+        HFTransferError: in one line.
+    """
+    method = given["method"]
+    config = models.config_of(given["model"])
+    models.check(given["model"], task.job)
+    if inputs.reads(given["model"]) == "text":
+        inputs.check_length(given["model"], given["max_length"])
+    choosing.check(given, task, models.classifies(given["model"], task.names))
+    if method == "few_shot" and task.name != "single_label_classification":
+        raise HFTransferError(f"method: few_shot pairs rows of one class each, and the task is {task.name}; use lora")
+    if method == "frozen" and task.name == "causal_lm":
+        raise HFTransferError("method: frozen has no new head to fit on a language model; use lora or partial")
+    if given["lora"] is not None and method != "lora":
+        raise HFTransferError(f"lora: method {method} trains no adapter; set method: lora, or remove it")
+    if given["head"] is not None and "head" not in METHODS[method].phases:
+        raise HFTransferError(f"head: method {method} has no head of its own; set method: frozen, or remove it")
+    if given["gradual"] and method not in ("full", "partial", "scratch", "linear_then_full"):
+        raise HFTransferError(f"gradual: method {method} trains no blocks; remove it")
+    if (given["loss"] or {}).get("class_weights") and task.name != "single_label_classification":
+        raise HFTransferError(f"loss.class_weights: a row has no one class in {task.name}; remove it")
+    if given["general"] is not None and task.name == "causal_lm":
+        raise HFTransferError("general: is labelled data of the same classes; evaluate a language model on it instead")
+    if method == "partial":
+        tuning.reach(models.skeleton(config, task.job), given["trainable"])
+    if method == "lora":
+        adapters.check(models.skeleton(config, task.job), given["lora"] or {}, job=task.job, merge=given["merge"])
+
+
+def begin(given: Mapping[str, Any], task: Any, seed: int) -> Start:
+    """The network as the method begins with it, under a seed that decides its new weights."""
+    set_seed(seed)
+    kind = inputs.reads(given["model"])
+    if METHODS[given["method"]].new:
+        network = new_network(given["model"], task.job, task.head)
+        names = [name for name, _ in network.named_parameters()]
+        return Start(network, names, models.reader(given["model"], kind), None, ["every weight is new"])
+    if given["architecture"] is not None:
+        from hftransfer import architecture
+
+        made = architecture.changed(given["model"], task.job, task.head, given["architecture"], kind=kind)
+        return Start(made.network, list(made.new), made.reader, made.table, list(made.notes))
+    network, new = models.load_reported(given["model"], task.job, **task.head)
+    return Start(network, new, models.reader(given["model"], kind), None, [])
+
+
+def run(folder: StageFolder, given: dict[str, Any]) -> None:
+    """Fits and records; what can be wrong is found before the folder is begun."""
+    task, parts = _read(given)
+    check(given, task)
+    start = begin(given, task, given["seed"])
+    read = {name: read_inputs(part, task, start, given, "data") for name, part in parts.items()}
+    general = _general(given, task, start)
+    path = folder.begin()
+    cache = Cache(folder.path.parent / CACHE)
+    scores = _folds(given, task, start, read["train"], path / CHECKPOINTS, cache)
+    fit = made_fit(given, task, start, read["train"], path / CHECKPOINTS / "whole", cache, given["seed"])
+    began = choosing.fit_whole(fit)
+    found = Found(given, task, start, fit, read["test"], general, parts["train"], scores)
+    if fit.near.get("wise_ft") is not None:
+        share, end = choosing.go_back(fit, began)
+        found.curve_back(began, end, share)
+    if given["calibrate"]:
+        found.temperature = choosing.calibrated(fit)
+    settle_adapter(fit)
+    found.measure()
+    _save(fit, start, path, given)
+    finetuning_record.finish(folder, found)
+
+
+def made_fit(
+    given: Mapping[str, Any], task: Any, start: Start, rows: Inputs, folder: Path, cache: Cache, seed: int
+) -> Fit:
+    """A network about to be fitted to rows, some of which are taken out where something is chosen on them."""
+    train, validation = divided(task, rows, given, seed)
+    start.network.to(processes.state().device)
+    return Fit(given, task, start.network, start.new, train, validation, folder, cache, seed)
+
+
+def read_inputs(part: Any, task: Any, start: Start, given: Mapping[str, Any], key: str) -> Inputs:
+    """Rows as the network reads them."""
+    model = start.network if given["architecture"] is not None else given["model"]
+    return task.inputs(part, model, key=key, max_length=given["max_length"], reader=start.reader)
+
+
+def _general(given: Mapping[str, Any], task: Any, start: Start) -> Inputs | None:
+    if given["general"] is None:
+        return None
+    _, parts = tasks.read(given["general"], given["model"], key="general", seed=given["seed"], task_like=task)
+    return read_inputs(parts["test"], task, start, given, "general")
+
+
+def _folds(
+    given: Mapping[str, Any], task: Any, start: Start, rows: Inputs, folder: Path, cache: Cache
+) -> list[dict[str, float]]:
+    """The scores of each fold, by a network that was fitted without it."""
+    if given["folds"] is None:
+        return []
+    count = given["folds"]
+    of = _fold_of(task, rows, count, given["seed"])
+    scores = []
+    for fold in range(count):
+        begun = begin(given, task, given["seed"])
+        kept, held = (np.flatnonzero(where).tolist() for where in (of != fold, of == fold))
+        fit = made_fit(given, task, begun, rows.select(kept), folder / f"fold-{fold}", cache, given["seed"])
+        fit.name = f"fold {fold + 1} of {count}"
+        began = choosing.fit_whole(fit)
+        if fit.near.get("wise_ft") is not None:
+            choosing.go_back(fit, began)
+        if given["calibrate"]:
+            choosing.calibrated(fit)
+        settle_adapter(fit)
+        held_out = rows.select(held)
+        scores.append(task.score(task.predict(fit.network, held_out), held_out.labels))
+    set_seed(given["seed"])
+    return scores
+
+
+def _fold_of(task: Any, rows: Inputs, count: int, seed: int) -> np.ndarray:
+    """(rows,) each row's fold: classes spread evenly over the folds."""
+    if count > len(rows.rows):
+        raise HFTransferError(f"folds: {len(rows.rows)} rows cannot be divided into {count}; lower it")
+    strata = task.strata(rows.labels)
+    strata = np.zeros(len(rows.rows), dtype=int) if strata is None else strata
+    shuffled = np.random.default_rng((seed, count)).permutation(len(rows.rows))
+    by_class = shuffled[np.argsort(np.asarray(strata)[shuffled], kind="stable")]
+    fold = np.empty(len(rows.rows), dtype=int)
+    fold[by_class] = np.arange(len(rows.rows)) % count
+    return fold
+
+
+def _save(fit: Fit, start: Start, path: Path, given: Mapping[str, Any]) -> None:
+    """The checkpoint with its reader; an adapter beside it, or alone."""
+    if processes.is_main() and fit.adapter is not None:
+        target = path / "adapter" if given["merge"] else path
+        shutil.copytree(fit.adapter, target, dirs_exist_ok=True)
+    if fit.adapter is None or given["merge"]:
+        models.save(fit.network, path, start.reader)
+    elif processes.is_main():
+        start.reader.save_pretrained(path)

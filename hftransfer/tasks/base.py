@@ -1,0 +1,123 @@
+"""The interface of a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch import Tensor, nn
+
+from hftransfer import inference, inputs
+from hftransfer.data.text import id2label
+from hftransfer.inputs import Inputs
+
+JOBS = inputs.JOBS
+
+
+class Task(ABC):
+    """Labels of a kind: how they are read, what the network needs for them, and what a prediction is worth."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]  # what comparisons judge by
+    watched: ClassVar[str]  # what ends a training early
+    higher_is_better: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("text", "image", "sound")
+
+    def __init__(self, kind: str, names: Sequence[str]) -> None:
+        self.kind, self.names = kind, list(names)
+
+    @property
+    def job(self) -> str:
+        """The key of `models.AUTO_CLASSES` that does this task."""
+        return JOBS[self.kind]
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The fields of a config that this task sets."""
+        return {**id2label(self.names), "problem_type": self.name}
+
+    @classmethod
+    @abstractmethod
+    def read(
+        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+    ) -> tuple[DatasetDict, list[str]]:
+        """Train and test rows, and the labels' names."""
+
+    @abstractmethod
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Tensor:  # fmt: skip
+        """What a batch costs; with nothing asked, what the network's own loss is."""
+
+    @abstractmethod
+    def score(self, outputs: Any, labels: Any) -> dict[str, float]:
+        """All metrics."""
+
+    @abstractmethod
+    def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
+        """(rows,) what each row is worth; the mean is the metric, or stands for it."""
+
+    @abstractmethod
+    def floor(self, train: Any, labels: Any) -> dict[str, float]:
+        """What the most frequent answer among the training labels is worth."""
+
+    @abstractmethod
+    def targets(self, labels: Sequence[Any]) -> Tensor:
+        """A batch's labels as the network takes them."""
+
+    def strata(self, labels: Any) -> np.ndarray | None:
+        """(rows,) classes that a division keeps in proportion and that few labels are counted by; None without."""
+        return None
+
+    def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
+        """What the report shows beside the metrics."""
+        return {}
+
+    def labels(self, part: Dataset) -> Any:
+        """(rows, ...) the labels of rows as they were read."""
+        return np.asarray(part["label"])
+
+    def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
+        """Rows as the network reads them, with their labels."""
+        return inputs.labelled_inputs(
+            part, model, key=key, max_length=max_length, kind=self.kind, reader=reader, labels=self.labels(part)
+        )
+
+    def training(self, rows: Inputs) -> tuple[Sequence[Any], Callable[[Sequence[Any]], dict[str, Tensor]]]:
+        """Rows for a Trainer, and how its batches are made of them."""
+
+        def collate(batch: Sequence[tuple[Any, Any]]) -> dict[str, Tensor]:
+            made = rows.batch([row for row, _ in batch])
+            return {**made, "labels": self.placed(made, [label for _, label in batch])}
+
+        return Labelled(rows), collate
+
+    def placed(self, made: Mapping[str, Tensor], labels: Sequence[Any]) -> Tensor:
+        """The labels of a batch that is made already."""
+        return self.targets(labels)
+
+    def predict(self, network: nn.Module, rows: Inputs) -> Any:
+        """(rows, ...) logits, on every process alike."""
+
+        def run(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor]:
+            return (model(**batch).logits,)
+
+        with torch.no_grad():
+            found = inference.over(rows.rows, rows.lengths, rows.batch, network, run)
+        return np.stack([logits for (logits,) in found])
+
+
+class Labelled(Sequence[Any]):
+    """(row, label) pairs, made when they are asked for."""
+
+    def __init__(self, rows: Inputs) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows.rows)
+
+    def __getitem__(self, number: Any) -> tuple[Any, Any]:
+        return self.rows.rows[number], self.rows.labels[number]

@@ -1,0 +1,138 @@
+"""One class a row, or any number of them; of texts, pairs of texts, images and sounds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict
+from torch import Tensor
+
+from hftransfer import data, metrics
+from hftransfer.data import targets
+from hftransfer.data.rows import encode_labels, label_names_of
+from hftransfer.functional.classification import binary_cross_entropy, cross_entropy
+from hftransfer.tasks.base import Task
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """(rows, classes) softmax."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+class SingleLabel(Task):
+    """One class a row."""
+
+    name = "single_label_classification"
+    metric = "accuracy"
+    watched = "macro_f1"  # a class that is lost shows in it, however rare
+
+    @classmethod
+    def read(
+        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+    ) -> tuple[DatasetDict, list[str]]:
+        parsed, splits = targets.opened(spec, key, kind)
+        features = targets.train_of(splits, parsed).features
+        if kind != "text" or targets.pair_columns(features, parsed) is None:
+            common: dict[str, Any] = {"seed": seed, "max_samples": max_samples, "label_names": known, "kind": kind}
+            parts = data.labelled(spec, key=key, **common)
+            return parts, list(parts["train"].features["label"].names)
+        label = targets.label_column(features, parsed, kind)
+
+        def encode(rows: Dataset, spec: Any, names: Any) -> tuple[Dataset, Any]:
+            rows, columns = targets.contents(rows, spec, kind)
+            found = list(names) if names else label_names_of(rows, label, spec)
+            coded = encode_labels(rows, label, found, spec, "its training split")
+            return targets.only(rows, columns, coded, ClassLabel(names=found)), found
+
+        return targets.divided(
+            parsed, splits, kind=kind, seed=seed, label=label, encode=encode, known=known, max_samples=max_samples,
+            strata=lambda rows: np.asarray(rows["label"]),
+        )  # fmt: skip
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
+        reduction: Any = "mean",
+    ) -> Tensor:  # fmt: skip
+        return cross_entropy(logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction)
+
+    def targets(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor([int(label) for label in labels])
+
+    def score(self, outputs: Any, labels: Any) -> dict[str, float]:
+        return metrics.score(probabilities(outputs), labels)
+
+    def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
+        return (outputs.argmax(1) == labels).astype(float)
+
+    def floor(self, train: Any, labels: Any) -> dict[str, float]:
+        return {"majority_class_accuracy": float((labels == np.bincount(train).argmax()).mean())}
+
+    def strata(self, labels: Any) -> np.ndarray:
+        return np.asarray(labels)
+
+    def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
+        found = outputs.argmax(1)
+        counts = metrics.confusion(found, labels, len(self.names))
+        return {
+            "per_class": metrics.per_class(found, labels, self.names),
+            "confusion": {"labels": self.names, "after": counts},
+        }
+
+
+class MultiLabel(Task):
+    """Any number of classes a row, each a yes or no at even odds."""
+
+    name = "multi_label_classification"
+    metric = "example_f1"
+    watched = "micro_f1"
+
+    @classmethod
+    def read(
+        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+    ) -> tuple[DatasetDict, list[str]]:
+        parsed, splits = targets.opened(spec, key, kind)
+        label = targets.label_column(targets.train_of(splits, parsed).features, parsed, kind)
+        return targets.divided(
+            parsed, splits, kind=kind, seed=seed, label=label, known=known, max_samples=max_samples,
+            encode=lambda rows, spec, names: targets.encode_tags(rows, spec, names, kind=kind),
+            strata=lambda rows: rarest(np.asarray(rows["label"])),
+        )  # fmt: skip
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
+        reduction: Any = "mean",
+    ) -> Tensor:  # fmt: skip
+        return binary_cross_entropy(
+            logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction
+        )
+
+    def targets(self, labels: Sequence[Any]) -> Tensor:
+        return torch.as_tensor(np.stack(labels), dtype=torch.float32)
+
+    def score(self, outputs: Any, labels: Any) -> dict[str, float]:
+        return metrics.multi_label(outputs > 0, labels > 0)
+
+    def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
+        return metrics.example_f1(outputs > 0, labels > 0)
+
+    def floor(self, train: Any, labels: Any) -> dict[str, float]:
+        most = np.asarray(train).mean(0)
+        always = most >= max(0.5, most.max()) if most.max() < 0.5 else most >= 0.5
+        found = metrics.multi_label(np.tile(always, (len(labels), 1)), labels > 0)
+        return {"majority_example_f1": found["example_f1"]}
+
+    def strata(self, labels: Any) -> np.ndarray:
+        return rarest(labels)
+
+    def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
+        return {"per_class": metrics.per_tag(outputs > 0, labels > 0, self.names)}
+
+
+def rarest(labels: Any) -> np.ndarray:
+    """(rows,) the rarest class that each row has, or a class of their own for rows that have none."""
+    marks = np.asarray(labels) > 0
+    order = np.argsort(marks.sum(0), kind="stable")  # rare classes first
+    ranked = marks[:, order]
+    return np.where(ranked.any(1), order[ranked.argmax(1)], marks.shape[1])

@@ -1,0 +1,141 @@
+"""A class for each word, by the first piece of each: the other pieces are neither learnt nor judged."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch import Tensor, nn
+
+from hftransfer import inference, metrics
+from hftransfer.data import targets, text
+from hftransfer.data.read import quiet
+from hftransfer.functional.classification import cross_entropy
+from hftransfer.functional.entities import is_bio
+from hftransfer.inputs import Inputs
+from hftransfer.tasks.base import Task
+
+IGNORED = -100
+
+
+class TokenClassification(Task):
+    """A class for each word; entities are judged whole where the labels are B-, I- and O."""
+
+    name = "token_classification"
+    metric = "f1"
+    watched = "f1"
+    kinds = ("text",)
+
+    @property
+    def job(self) -> str:
+        return "token_classification"
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return text.id2label(self.names)
+
+    @classmethod
+    def read(
+        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+    ) -> tuple[DatasetDict, list[str]]:
+        parsed, splits = targets.opened(spec, key, kind)
+        return targets.divided(
+            parsed, splits, kind=kind, seed=seed, label=None, known=known, max_samples=max_samples,
+            encode=targets.encode_word_tags, strata=lambda rows: None,
+        )  # fmt: skip
+
+    def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
+        from hftransfer import models
+
+        reader = models.reader(model, "text") if reader is None else reader
+        reader = models.for_words(reader)
+        rows = _encoded(part, reader, max_length)
+        labels = np.empty(len(rows), dtype=object)
+        for number, row in enumerate(rows["label"]):
+            labels[number] = np.asarray([label for label in row if label != IGNORED])
+        return Inputs(_Rows(rows), labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
+
+    def training(self, rows: Inputs) -> tuple[Sequence[Any], Any]:
+        return rows.rows, lambda batch: _with_labels(rows, batch)
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
+        reduction: Any = "mean",
+    ) -> Tensor:  # fmt: skip
+        return cross_entropy(logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction)
+
+    def targets(self, labels: Sequence[Any]) -> Tensor:
+        raise AssertionError("a token's label is placed beside its token")
+
+    def predict(self, network: nn.Module, rows: Inputs) -> Any:
+        """(rows,) each an array (words, classes) of logits at the words' first pieces."""
+
+        def run(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            labels = batch.pop("labels")
+            return model(**batch).logits, labels
+
+        with torch.no_grad():
+            found = inference.over(rows.rows, rows.lengths, lambda batch: _with_labels(rows, batch), network, run)
+        kept = np.empty(len(found), dtype=object)
+        for number, (logits, labels) in enumerate(found):
+            kept[number] = logits[labels != IGNORED]
+        return kept
+
+    def score(self, outputs: Any, labels: Any) -> dict[str, float]:
+        return metrics.tags(_classes(outputs), list(labels), self.names)
+
+    def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
+        found = zip(_classes(outputs), labels, strict=True)
+        return np.array([metrics.tags([row], [true], self.names)["f1"] for row, true in found])
+
+    def floor(self, train: Any, labels: Any) -> dict[str, float]:
+        most = np.bincount(np.concatenate(list(train))).argmax()
+        return {"majority_token_accuracy": float((np.concatenate(list(labels)) == most).mean())}
+
+    def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
+        if is_bio(self.names):
+            return {"per_class": metrics.per_entity(_classes(outputs), list(labels), self.names)}
+        found, true = np.concatenate(_classes(outputs)), np.concatenate(list(labels))
+        return {"per_class": metrics.per_class(found, true, self.names)}
+
+
+def _classes(outputs: Any) -> list[np.ndarray]:
+    return [row.argmax(-1) for row in outputs]
+
+
+class _Rows(Sequence[Any]):
+    """Rows as mappings, of a Dataset."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.rows[int(number)]
+
+
+def _encoded(part: Dataset, reader: Any, max_length: int) -> Dataset:
+    """`input_ids`, and `label` for each of them: a word's own at its first piece, else none."""
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        made = reader(batch["tokens"], is_split_into_words=True, truncation=True, max_length=max_length)
+        aligned = []
+        for number, labels in enumerate(batch["label"]):
+            words = made.word_ids(number)
+            first = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
+            aligned.append([labels[word] if here else IGNORED for word, here in zip(words, first, strict=True)])
+        return {"input_ids": made["input_ids"], "label": aligned}
+
+    with quiet():
+        return part.map(encode, batched=True, remove_columns=["tokens"], keep_in_memory=len(part) < 100_000)
+
+
+def _with_labels(rows: Inputs, batch: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """A batch with each label at its token's place, wherever the padding is."""
+    made = rows.batch(batch)
+    labels = torch.full_like(made["input_ids"], IGNORED)
+    labels[made["attention_mask"].bool()] = torch.tensor([label for row in batch for label in row["label"]])
+    return {**made, "labels": labels}
