@@ -73,7 +73,7 @@ def labelled(
         known_from = "the source" if label_names else "its training split"
         labels = encode_labels(train, label, names, parsed, known_from)
         if label_names is None:
-            _check_classes(labels, names, label, parsed)
+            check_classes(labels, names, label, parsed)
         if test is None:
             _check_divisible(train, test_size, parsed)
             rows = stratified_division(labels, names, test_size, seed)
@@ -178,7 +178,7 @@ def _not_streamed(spec: Spec) -> Spec:
     return spec
 
 
-def _check_classes(labels: list[int], names: Sequence[str], label: str, spec: Spec) -> None:
+def check_classes(labels: list[int], names: Sequence[str], label: str, spec: Spec) -> None:
     """A column of one value teaches nothing, and one of (nearly) as many values as rows is a number or a name."""
     found = len(set(labels))
     if found < 2:

@@ -10,7 +10,8 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
 from hftransfer import inference, models
-from hftransfer.data import targets, text
+from hftransfer.data import target_rows, targets, text
+from hftransfer.data.spec import Spec
 from hftransfer.errors import HFTransferError
 from hftransfer.inputs import Inputs
 from hftransfer.objectives.next_tokens import NextTokens
@@ -25,7 +26,7 @@ class Answers(Task):
     """The messages of the role assistant, each after all that comes before it."""
 
     name = "causal_lm"
-    metric = watched = "loss"
+    metric = "loss"
     higher_is_better = False
     kinds = ("text",)
 
@@ -39,11 +40,10 @@ class Answers(Task):
 
     @classmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        parsed, splits = targets.opened(spec, key, kind)
         return targets.divided(
-            parsed, splits, kind=kind, seed=seed, label=None, max_samples=max_samples, encode=targets.encode_answers,
+            spec, splits, seed=seed, label=None, max_samples=max_samples, encode=target_rows.encode_answers,
             strata=lambda rows: None,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
 from hftransfer import inference, inputs
+from hftransfer.data.spec import Spec
 from hftransfer.data.text import id2label
 from hftransfer.inputs import Inputs
 
@@ -20,8 +21,7 @@ class Task(ABC):
     """Labels of a kind: how they are read, what the network needs for them, and what a prediction is worth."""
 
     name: ClassVar[str]
-    metric: ClassVar[str]  # what comparisons judge by
-    watched: ClassVar[str]  # what ends a training early
+    metric: str  # what comparisons and an early end judge by
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("text", "image", "sound")
 
@@ -41,9 +41,9 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        """Train and test rows, and the labels' names."""
+        """Train and test rows of what `targets.opened` returns, and the labels' names."""
 
     @abstractmethod
     def loss(

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import DatasetDict
 from torch import Tensor
 
-from hftransfer import data, metrics
-from hftransfer.data import targets
-from hftransfer.data.rows import encode_labels, label_names_of
+from hftransfer import metrics
+from hftransfer.data import target_rows, targets
+from hftransfer.data.spec import Spec
 from hftransfer.functional.classification import binary_cross_entropy, cross_entropy
 from hftransfer.tasks.base import Task
 
@@ -26,28 +26,15 @@ class SingleLabel(Task):
 
     name = "single_label_classification"
     metric = "accuracy"
-    watched = "macro_f1"  # a class that is lost shows in it, however rare
 
     @classmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        parsed, splits = targets.opened(spec, key, kind)
-        features = targets.train_of(splits, parsed).features
-        if kind != "text" or targets.pair_columns(features, parsed) is None:
-            common: dict[str, Any] = {"seed": seed, "max_samples": max_samples, "label_names": known, "kind": kind}
-            parts = data.labelled(spec, key=key, **common)
-            return parts, list(parts["train"].features["label"].names)
-        label = targets.label_column(features, parsed, kind)
-
-        def encode(rows: Dataset, spec: Any, names: Any) -> tuple[Dataset, Any]:
-            rows, columns = targets.contents(rows, spec, kind)
-            found = list(names) if names else label_names_of(rows, label, spec)
-            coded = encode_labels(rows, label, found, spec, "its training split")
-            return targets.only(rows, columns, coded, ClassLabel(names=found)), found
-
         return targets.divided(
-            parsed, splits, kind=kind, seed=seed, label=label, encode=encode, known=known, max_samples=max_samples,
+            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), known=known,
+            max_samples=max_samples,
+            encode=lambda rows, spec, names: target_rows.encode_classes(rows, spec, names, kind=kind),
             strata=lambda rows: np.asarray(rows["label"]),
         )  # fmt: skip
 
@@ -86,17 +73,15 @@ class MultiLabel(Task):
 
     name = "multi_label_classification"
     metric = "example_f1"
-    watched = "micro_f1"
 
     @classmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        parsed, splits = targets.opened(spec, key, kind)
-        label = targets.label_column(targets.train_of(splits, parsed).features, parsed, kind)
         return targets.divided(
-            parsed, splits, kind=kind, seed=seed, label=label, known=known, max_samples=max_samples,
-            encode=lambda rows, spec, names: targets.encode_tags(rows, spec, names, kind=kind),
+            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), known=known,
+            max_samples=max_samples,
+            encode=lambda rows, spec, names: target_rows.encode_tags(rows, spec, names, kind=kind),
             strata=lambda rows: rarest(np.asarray(rows["label"])),
         )  # fmt: skip
 

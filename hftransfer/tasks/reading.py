@@ -18,17 +18,16 @@ def read(
     """See `tasks.read`."""
     kind = inputs.reads(model) if task_like is None else task_like.kind
     name = name if task_like is None else task_like.name
-    if name is None:
-        parsed, splits = targets.opened(spec, key, kind)
-        told = targets.told(targets.train_of(splits, parsed).features, parsed, kind)
-        name = "single_label_classification" if told == "single" else told
-        name = _unless_whole(name, splits, parsed, kind)
-    cls = find(name)
-    if kind not in cls.kinds:
+    if name is not None and kind not in find(name).kinds:
         raise HFTransferError(f"task: {name} is for texts, and the model reads {kind}s; choose another task or model")
+    parsed, splits = targets.opened(spec, key, kind)
+    if name is None:
+        told = targets.told(targets.train_of(splits, parsed).features, parsed, kind)
+        name = _unless_whole(told, splits, parsed, kind)
+    cls = find(name)
     known = None if task_like is None else task_like.names
     try:
-        parts, names = cls.read(spec, key=key, seed=seed, kind=kind, known=known, max_samples=max_samples)
+        parts, names = cls.read(parsed, splits, seed=seed, kind=kind, known=known, max_samples=max_samples)
     except HFTransferError as error:
         if name == "single_label_classification" and "holds float" in str(error):
             raise HFTransferError(f"{error}; for numbers set task: regression") from error

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from hftransfer import metrics
-from hftransfer.data import targets
+from hftransfer.data import target_rows, targets
+from hftransfer.data.spec import Spec
+from hftransfer.errors import HFTransferError
 from hftransfer.tasks.base import Task
 
 BINS = 5  # of a number, for divisions that keep its distribution
@@ -20,18 +22,16 @@ class Regression(Task):
     """A number a row, by the squared error."""
 
     name = "regression"
-    metric = watched = "mae"
+    metric = "mae"
     higher_is_better = False
 
     @classmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        parsed, splits = targets.opened(spec, key, kind)
-        label = targets.label_column(targets.train_of(splits, parsed).features, parsed, kind)
         return targets.divided(
-            parsed, splits, kind=kind, seed=seed, label=label, max_samples=max_samples,
-            encode=lambda rows, spec, names: targets.encode_numbers(rows, spec, names, kind=kind),
+            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), max_samples=max_samples,
+            encode=lambda rows, spec, names: target_rows.encode_numbers(rows, spec, names, kind=kind),
             strata=lambda rows: binned(np.asarray(rows["label"])),
         )  # fmt: skip
 
@@ -39,6 +39,8 @@ class Regression(Task):
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
         reduction: str = "mean",
     ) -> Tensor:  # fmt: skip
+        if weights is not None or gamma or smoothing:
+            raise HFTransferError("loss: a regression has no classes to weigh, to focus on or to smooth; remove it")
         return mse_loss(logits.squeeze(-1), labels, reduction=reduction)
 
     def targets(self, labels: Sequence[Any]) -> Tensor:

@@ -9,8 +9,9 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
 from hftransfer import inference, metrics
-from hftransfer.data import targets, text
+from hftransfer.data import target_rows, targets, text
 from hftransfer.data.read import quiet
+from hftransfer.data.spec import Spec
 from hftransfer.functional.classification import cross_entropy
 from hftransfer.functional.entities import is_bio
 from hftransfer.inputs import Inputs
@@ -37,12 +38,12 @@ class TokenClassification(Task):
 
     @classmethod
     def read(
-        cls, spec: Any, *, key: str, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
+        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
-        parsed, splits = targets.opened(spec, key, kind)
+        label = targets.tag_column(targets.train_of(splits, spec).features, spec)
         return targets.divided(
-            parsed, splits, kind=kind, seed=seed, label=None, known=known, max_samples=max_samples,
-            encode=targets.encode_word_tags, strata=lambda rows: None,
+            spec, splits, seed=seed, label=label, known=known, max_samples=max_samples,
+            encode=target_rows.encode_word_tags, strata=lambda rows: None,
         )  # fmt: skip
 
     def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
