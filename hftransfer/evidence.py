@@ -43,6 +43,7 @@ class Curve(TypedDict):
     y: str  # "loss"
     points: list[list[float]]  # [[x, y], ...]
     spread: NotRequired[list[float]]  # of each point's y, drawn as a band to both sides
+    log: NotRequired[bool]  # x on a logarithmic axis
 
 
 class Comparison(TypedDict):

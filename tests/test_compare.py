@@ -7,19 +7,20 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import hftransfer
-from hftransfer import models
+from hftransfer import inference, models
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.few_labels import draw, probe
 from hftransfer.functional.patches import position_table
 from hftransfer.lstm import LSTMConfig, LSTMModel
-from hftransfer.stages import few_labels
+from hftransfer.stages import grid, grid_record
 from hftransfer.stages.beginning import new_network
 
 QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 
 
 def compare(model, data, folder, **options):
-    given = {"labels_per_class": [2, 4], "trials": 2, "max_length": 16, "seed": 1, "training": QUICK}
+    given = {"labels_per_class": [2, 4], "seeds": 2, "max_length": 16, "seed": 1, "training": QUICK}
+    given |= {"methods": ["probe", "full"], "against": "scratch"}
     return hftransfer.compare(str(model), data, output_dir=str(folder), **{**given, **options})
 
 
@@ -52,8 +53,9 @@ def tiny_lstm(tmp_path_factory, word_tokenizer):
 def options_of(model, data, **options):
     """What `plan` gets from the front door."""
     given = {
-        "model": str(model), "against": None, "data": data, "labels_per_class": [2, 4], "trials": 2, "seed": 1,
-        "ways": ["probe", "finetune"], "test_rows": 10, "max_train_samples": None, "training": QUICK, "max_length": 16,
+        "model": str(model), "against": "scratch", "task": None,
+        "data": data, "labels_per_class": [2, 4], "seeds": 2, "seed": 1,
+        "methods": ["probe", "full"], "test_rows": 10, "max_train_samples": None, "training": QUICK, "max_length": 16,
     }  # fmt: skip
     return {**given, **options}
 
@@ -87,7 +89,7 @@ def test_a_probe_separates_what_a_line_separates():
 
 def test_both_ways_are_measured_for_both_sides(tiny_bert, reviews, tmp_path):
     result = compare(tiny_bert, reviews("source"), tmp_path / "out")
-    names = {f"{what}.{way}.{n}.{side}" for what in ("accuracy", "spread") for way in ("probe", "finetune")
+    names = {f"{what}.{way}.{n}.{side}" for what in ("accuracy", "spread") for way in ("probe", "full")
              for n in (2, 4) for side in ("pretrained", "scratch")}  # fmt: skip
     assert names <= set(result.metrics)
     assert all(0 <= result.metrics[name] <= 1 for name in names)
@@ -105,7 +107,7 @@ def test_a_checkpoint_against_itself_makes_no_difference(tiny_bert, reviews, tmp
 
 def test_an_interrupted_comparison_goes_on(tiny_bert, reviews, tmp_path, monkeypatch):
     whole = compare(tiny_bert, reviews("source"), tmp_path / "whole")
-    fitted, runs = hftransfer.stages.few_labels._fitted, []
+    fitted, runs = hftransfer.stages.grid._fitted, []
 
     def interrupted(*arguments):
         runs.append(1)
@@ -113,7 +115,7 @@ def test_an_interrupted_comparison_goes_on(tiny_bert, reviews, tmp_path, monkeyp
             raise KeyboardInterrupt
         return fitted(*arguments)
 
-    monkeypatch.setattr("hftransfer.stages.few_labels._fitted", interrupted)
+    monkeypatch.setattr("hftransfer.stages.grid._fitted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(tiny_bert, reviews("source"), tmp_path / "parts")
     again = compare(tiny_bert, reviews("source"), tmp_path / "parts")
@@ -137,7 +139,7 @@ def test_rows_longer_than_the_positions_are_refused_before_anything_is_read(tiny
     from hftransfer.stages.compare import plan
 
     for model, against in ((tiny_gpt, None), (tiny_bert, tiny_gpt)):
-        given = {"against": against and str(against), "max_length": 128}
+        given = {"against": str(against) if against else "scratch", "max_length": 128}
         with pytest.raises(HFTransferError, match=r"^max_length: 128 tokens are more than the 64 positions"):
             plan(**options_of(model, "no/such/data.csv", **given))
         with pytest.raises(HFTransferError, match=r"^max_length: 128 tokens are more than the 64 positions"):
@@ -146,16 +148,16 @@ def test_rows_longer_than_the_positions_are_refused_before_anything_is_read(tiny
 
 
 def test_a_decoder_without_a_padding_token_is_fine_tuned_from_scratch_too(tiny_gpt, reviews, tmp_path):
-    result = compare(tiny_gpt, reviews("source"), tmp_path / "out", ways=["finetune"], labels_per_class=[3], trials=1)
-    assert 0 <= result.metrics["accuracy.finetune.3.scratch"] <= 1
+    result = compare(tiny_gpt, reviews("source"), tmp_path / "out", methods=["full"], labels_per_class=[3], seeds=1)
+    assert 0 <= result.metrics["accuracy.full.3.scratch"] <= 1
 
 
 def test_an_encoder_without_a_classifier_can_be_probed_only(tiny_lstm, reviews, tmp_path):
     from hftransfer.stages.compare import plan
 
-    result = compare(tiny_lstm, reviews("source"), tmp_path / "out", ways=["probe"])
+    result = compare(tiny_lstm, reviews("source"), tmp_path / "out", methods=["probe"])
     assert 0 <= result.metrics["accuracy.probe.2.pretrained"] <= 1
-    assert plan(**options_of(tiny_lstm, reviews("source"), ways=["probe"]))["class"] == "LSTMModel"
+    assert plan(**options_of(tiny_lstm, reviews("source"), methods=["probe"]))["class"] == "LSTMModel"
     with pytest.raises(HFTransferError, match=r"^model: lstm has no AutoModelForSequenceClassification class"):
         plan(**options_of(tiny_lstm, reviews("source")))
     with pytest.raises(HFTransferError, match=r"^model: lstm has no AutoModelForSequenceClassification class"):
@@ -175,27 +177,25 @@ def test_one_class_that_a_sample_leaves_is_told_in_a_line(tiny_bert, reviews, tm
 
 def test_a_class_to_test_on_must_have_rows_to_train_on(tiny_bert):
     with pytest.raises(HFTransferError, match=r"^data: .*'class 1'.* no row to train on"):
-        few_labels.plan(options_of(tiny_bert, rare([9, 0, 9])))
-    few_labels.plan(options_of(tiny_bert, rare([9, 0, 9], [4, 0, 4])))  # only a name: it is neither drawn nor tested
+        grid.plan(options_of(tiny_bert, rare([9, 0, 9])))
+    grid.plan(options_of(tiny_bert, rare([9, 0, 9], [4, 0, 4])))  # only a name: it is neither drawn nor tested
 
 
 def test_a_class_of_fewer_rows_than_asked_is_noted_and_planned(tiny_bert, tmp_path):
     training = {"num_train_epochs": 1.0, "per_device_train_batch_size": 1}
-    planned = few_labels.plan(options_of(tiny_bert, rare([9, 3, 9]), labels_per_class=[2, 5], training=training))
+    planned = grid.plan(options_of(tiny_bert, rare([9, 3, 9]), labels_per_class=[2, 5], training=training))
     assert planned["steps"] == 2 * 2 * (2 * 3 + 5 + 3 + 5)
-    few = compare(tiny_bert, rare([9, 3, 9]), tmp_path / "few", labels_per_class=[2, 5], ways=["probe"])
+    few = compare(tiny_bert, rare([9, 3, 9]), tmp_path / "few", labels_per_class=[2, 5], methods=["probe"])
     assert [note for note in few.evidence["notes"] if "fewer" in note] == [
         "classes with fewer rows than were asked for are drawn whole: 'class 1' (3)"
     ]
-    enough = compare(tiny_bert, rare([9, 5, 9]), tmp_path / "enough", labels_per_class=[2, 5], ways=["probe"])
+    enough = compare(tiny_bert, rare([9, 5, 9]), tmp_path / "enough", labels_per_class=[2, 5], methods=["probe"])
     assert not [note for note in enough.evidence["notes"] if "fewer" in note]
 
 
 def test_the_spread_is_that_of_a_sample_and_none_of_one_draw():
-    right = {f"probe.2.pretrained.{trial}": np.array([1.0] * ones + [0.0] * (4 - ones)) for trial, ones in
-             enumerate((1, 2, 4))}  # fmt: skip
-    assert few_labels._spread(np.stack(list(right.values()))) == pytest.approx(np.std([0.25, 0.5, 1.0], ddof=1))
-    assert few_labels._spread(np.array([[1.0, 0.0]])) == 0.0
+    assert grid_record._spread(np.array([0.25, 0.5, 1.0])) == pytest.approx(np.std([0.25, 0.5, 1.0], ddof=1))
+    assert grid_record._spread(np.array([0.5])) == 0.0
 
 
 def test_a_new_network_begins_as_the_pretraining_did(pictures, tmp_path):
@@ -226,10 +226,42 @@ def test_a_new_network_begins_as_the_pretraining_did(pictures, tmp_path):
 
 
 def test_a_checkpoints_frozen_features_are_computed_once(tiny_bert, reviews, tmp_path, monkeypatch):
-    taken, features = [], hftransfer.stages.few_labels._features
-    monkeypatch.setattr(
-        "hftransfer.stages.few_labels._features",
-        lambda side, *rest: (taken.append(side.model), features(side, *rest))[1],
+    taken, features = [], inference.features
+    monkeypatch.setattr(inference, "features", lambda *given: (taken.append(1), features(*given))[1])
+    compare(tiny_bert, reviews("source"), tmp_path / "out", methods=["probe"], seeds=3)
+    assert len(taken) == 2 * (1 + 3)  # train and test rows: once pretrained, and once for each new network
+
+
+def test_every_way_is_compared_and_one_is_advised(tiny_bert, reviews, tmp_path):
+    methods = ["scratch", "frozen", {"lora": {"lora": {"r": 2}}}, {"partial": {"id": "last", "trainable": 1}}, "full"]
+    result = compare(
+        tiny_bert, reviews("source"), tmp_path / "out", methods=methods, against=None, labels_per_class=[2, "all"]
     )
-    compare(tiny_bert, reviews("source"), tmp_path / "out", ways=["probe"], trials=3)
-    assert taken.count(str(tiny_bert)) == 1 and taken.count(None) == 3
+    names = ("scratch", "frozen", "lora", "last", "full")
+    assert {f"accuracy.{name}.{number}" for name in names for number in (2, "all")} <= set(result.metrics)
+    assert result.metrics["majority_class_accuracy"] > 0
+    table = result.evidence["tables"][0]
+    assert [row[0] for row in table["rows"]] == [*names, "majority class accuracy"]
+    assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    trained = {row[0]: int(row[5].replace(",", "")) for row in table["rows"][:-1]}
+    assert trained["frozen"] < trained["lora"] < trained["last"] < trained["full"] == trained["scratch"]
+    advice = [note for note in result.evidence["notes"] if note.startswith("Which way: ")]
+    assert len(advice) == 1 and "with 2 labels a class take " in advice[0] and "transfer hurt" in advice[0]
+    assert len(result.evidence["curves"]) == 5 and result.evidence["curves"][0]["points"][1][0] == 64
+
+
+@pytest.mark.parametrize(
+    "methods, reason",
+    [
+        (["fulll"], "methods: there is no method 'fulll'; did you mean 'full'"),
+        ([{"lora": {"lorra": {}}}], r"methods: lora.lorra: unknown key; did you mean 'lora'"),
+        ([{"full": {"seed": 1}}], "methods: full.seed: the comparison decides it"),
+        (["full", "full"], "methods: two are named 'full'"),
+        ([{"partial": {"trainable": 9}}], "methods: partial.trainable: .* has 2 blocks"),
+        ([{"full": {"layer_decay": 2}}], "methods: full.layer_decay: expected"),
+    ],
+)
+def test_a_wrong_method_is_told_in_a_line(tiny_bert, reviews, tmp_path, methods, reason):
+    with pytest.raises(HFTransferError, match=reason) as caught:
+        compare(tiny_bert, reviews("source"), tmp_path / "out", methods=methods)
+    assert "\n" not in str(caught.value)

@@ -147,6 +147,11 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.set_ylabel(words.short(curves[0]["y"]))
     axes.margins(x=0.02)
     axes.grid(True)
+    if all(curve.get("log") for curve in curves):
+        places = sorted({point[0] for curve in curves for point in curve["points"]})
+        axes.set_xscale("log")
+        axes.set_xticks(places, [words.number(round(place)) for place in places])
+        axes.set_xticks([], minor=True)
     handles = [Line2D([], [], color=color, linewidth=2) for color in _colors(len(curves))]
     names = [words.short(curve["name"], 32) for curve in curves]
     columns = 3 if sum(map(len, names)) < 40 else 1

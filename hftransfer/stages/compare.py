@@ -1,36 +1,41 @@
-"""`compare`: a checkpoint against a new network of its kind, on few labels: the proof of a pretraining."""
+"""`compare`: ways of reusing a checkpoint, on few and many labels; and a checkpoint against another or a new one."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from hftransfer.runs import Result, open_stage
-from hftransfer.signatures import validate
+from hftransfer.signatures import OneOf, validate
+from hftransfer.stages.contenders import MethodList
 from hftransfer.stages.identity import identity
 from hftransfer.stages.options import Data, MaxLength, MaxTrainSamples, Model, OutputDir, Seed, Training
+from hftransfer.tasks import TASKS
 
-TRAINING = {
-    "learning_rate": 5e-4,
-    "num_train_epochs": 40.0,
-    "per_device_train_batch_size": 16,
-    "warmup_steps": 0.1,
-    "weight_decay": 0.05,
-}
+TRAINING = {"max_steps": 150, "per_device_train_batch_size": 16, "save_strategy": "no"}
 
 
 def compare(
     model: Model,
     data: Data,
     *,
-    against: Annotated[Model | None, Field(description="the other checkpoint; null: the same network, new")] = None,
+    methods: Annotated[
+        MethodList,
+        Field(
+            description="finetune's methods, each alone or as {method: {its options, id}}, and probe: logistic "
+            "regression on the mean of the encoder's states"
+        ),
+    ] = ["scratch", "frozen", "lora", "full"],  # noqa: B006
+    against: Annotated[
+        Model | None, Field(description="do all that also from this checkpoint; scratch: from the same network, new")
+    ] = None,
     labels_per_class: Annotated[
-        list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="how many labels of each class to train on")
-    ] = [5, 10, 20],  # noqa: B006
-    trials: Annotated[int, Field(gt=0, description="draws of labels and seeds for each number")] = 3,
-    ways: Annotated[
-        list[Literal["probe", "finetune"]],
-        Field(min_length=1, description="logistic regression on frozen features; all weights trained. First: verdict"),
-    ] = ["probe", "finetune"],  # noqa: B006
+        list[Annotated[int, Field(gt=0)] | Literal["all"]],
+        Field(min_length=1, description="labels of each class to train on, validation rows among them"),
+    ] = [8, 32, "all"],  # noqa: B006
+    seeds: Annotated[int, Field(gt=0, description="draws of labels, heads and orders for each number")] = 3,
+    task: Annotated[
+        Annotated[str, OneOf(tuple(TASKS))] | None, Field(description="what the labels are; null: told by their type")
+    ] = None,
     test_rows: Annotated[int, Field(gt=0, description="measure on so many held-out rows at most")] = 500,
     max_length: MaxLength = 128,
     training: Training = TRAINING,
@@ -38,32 +43,37 @@ def compare(
     seed: Seed = 42,
     output_dir: OutputDir = "outputs/compare",
 ) -> Result:
-    """Trains classifiers on few labels from a checkpoint and from a new network, alike in all else.
+    """Fits each method on the same few labels, for each number of labels and seed, and says which to take.
 
-    Each number of labels is drawn `trials` times; both sides get the same rows, steps and seeds. A probe fits a
-    logistic regression on the frozen encoder's mean-pooled states. The new network begins as the checkpoint's own
-    pretraining began, where a `pretraining` folder beside it tells how: a masked autoencoder's fixed positions are
-    there before it learns anything.
+    The rows of a smaller number are among those of a larger one; every method gets the same rows, steps and seeds,
+    which decide the draw of labels, the new head, the order of rows and what is taken out to choose on. All are
+    measured on the same held-out rows, which choose nothing. A comparison that was interrupted goes on with the first
+    training that is not on record.
+
+    `probe` fits a logistic regression on the frozen encoder's mean-pooled states: no checkpoint holds that. With
+    `against: scratch` the new network begins as the checkpoint's own pretraining began, where a `pretraining` folder
+    beside it tells how: a masked autoencoder's fixed positions are there before it learns anything.
 
     Returns:
-        A folder with the record (no checkpoint): `accuracy.WAY.N.pretrained` and `.scratch` (or `.against`), means
-        over the trials, `spread.*`, their standard deviations (of a sample; 0 for one trial), and the verdict.
-        A class with fewer rows than asked for is drawn whole, and a note says so.
+        A folder with the record (no checkpoint): `METRIC.METHOD.N` (with `against`, `METRIC.METHOD.N.pretrained` and
+        `.scratch` or `.against`), means over the seeds, `spread.*`, their standard deviations (of a sample; 0 for one
+        seed), and the verdict. A class with fewer rows than asked for is drawn whole, and a note says so.
 
     Raises:
         HFTransferError: in one line, for anything wrong with the options, the data or the checkpoint.
     """
     given = validate(compare, locals(), "compare: ")
-    with open_stage(output_dir, identity(compare, given, models=["model", "against"], data=["data"])) as folder:
+    models = ["model"] if given["against"] == "scratch" else ["model", "against"]
+    with open_stage(output_dir, identity(compare, given, models=models, data=["data"])) as folder:
         if not folder.finished:
-            from hftransfer.stages.few_labels import run
+            from hftransfer.stages.grid import run
 
             run(folder, given)
     return folder.result()
 
 
 def plan(**given: Any) -> dict[str, Any]:
-    """Checks the data's columns and the model's class, and counts rows and trainings."""
-    from hftransfer.stages import few_labels
+    """Checks the data's columns, the model's class and each method's options, and counts rows and steps."""
+    from hftransfer.stages import grid
 
-    return few_labels.plan(given)
+    return grid.plan(given)

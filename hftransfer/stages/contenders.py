@@ -1,0 +1,106 @@
+"""What a comparison is between: methods of `finetune` with their options, as a recipe writes them. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from hftransfer.errors import HFTransferError, nearest
+from hftransfer.methods import METHODS
+from hftransfer.signatures import options, validate
+from hftransfer.stages.finetune import finetune
+
+PROBE = "probe"
+NAMES = (*METHODS, PROBE)
+DECIDED = (
+    "model",
+    "data",
+    "method",
+    "task",
+    "general",
+    "folds",
+    "max_length",
+    "max_train_samples",
+    "seed",
+    "output_dir",
+)
+
+
+@dataclass(frozen=True)
+class _Methods:
+    """Makes pydantic accept a list of methods, each a name or a mapping of a name to options."""
+
+    type_name = "list of methods"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        one: dict[str, Any] = {"type": "object", "minProperties": 1, "maxProperties": 1}
+        one["properties"] = {name: {"type": "object"} for name in METHODS}
+        return {"type": "array", "minItems": 1, "items": {"anyOf": [{"enum": list(NAMES)}, one]}}
+
+    def check(self, value: Any) -> list[Any]:
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"expected a list of methods like [scratch, frozen, full], found {value!r}")
+        ids = [_entry(entry)[0] for entry in value]
+        for name in ids:
+            if ids.count(name) > 1:
+                raise ValueError(f"two are named '{name}'; give each its own id")
+        return value
+
+
+MethodList = Annotated[list[Any], _Methods()]
+
+
+def _entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
+    """(id, method, options) of an entry of the list."""
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        method, given = next(iter(entry.items()))
+        given = dict(given or {}) if isinstance(given, Mapping | None) else None
+    else:
+        method, given = entry, {}
+    if not isinstance(method, str) or given is None:
+        raise ValueError(f"expected a method's name or {{name: {{options}}}}, found {entry!r}")
+    if method not in NAMES:
+        raise ValueError(f"there is no method '{method}'{nearest(method, NAMES)}")
+    known = [option.name for option in options(finetune) if option.name not in DECIDED]
+    for name in given:
+        if name in DECIDED:
+            raise ValueError(f"{method}.{name}: the comparison decides it; remove it")
+        if name != "id" and (name not in known or method == PROBE):
+            raise ValueError(f"{method}.{name}: unknown key{nearest(name, ['id', *known])}")
+    return str(given.pop("id", method)), method, given
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to take part: `given` are finetune's options, None for a probe."""
+
+    name: str
+    method: str
+    given: dict[str, Any] | None
+
+
+def contenders(given: Mapping[str, Any]) -> list[Contender]:
+    """The methods of a comparison with all their options.
+
+    Raises:
+        HFTransferError: an option of a method has a wrong value.
+    """
+    found = []
+    for entry in given["methods"]:
+        name, method, own = _entry(entry)
+        if method == PROBE:
+            found.append(Contender(name, method, None))
+            continue
+        training = {**given["training"], **(own.pop("training", None) or {})}
+        common = {"model": given["model"], "data": given["data"], "task": given["task"]}
+        common |= {"max_length": given["max_length"], "seed": given["seed"], "training": training}
+        try:
+            found.append(Contender(name, method, validate(finetune, {**common, "method": method, **own})))
+        except HFTransferError as error:
+            raise HFTransferError(f"methods: {method}.{error}") from error
+    return found
