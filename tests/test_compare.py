@@ -186,11 +186,11 @@ def test_a_class_of_fewer_rows_than_asked_is_noted_and_planned(tiny_bert, tmp_pa
     planned = grid.plan(options_of(tiny_bert, rare([9, 3, 9]), labels_per_class=[2, 5], training=training))
     assert planned["steps"] == 2 * 2 * (2 * 3 + 5 + 3 + 5)
     few = compare(tiny_bert, rare([9, 3, 9]), tmp_path / "few", labels_per_class=[2, 5], methods=["probe"])
-    assert [note for note in few.evidence["notes"] if "fewer" in note] == [
+    assert [note for note in few.evidence["notes"] if "fewer rows" in note] == [
         "classes with fewer rows than were asked for are drawn whole: 'class 1' (3)"
     ]
     enough = compare(tiny_bert, rare([9, 5, 9]), tmp_path / "enough", labels_per_class=[2, 5], methods=["probe"])
-    assert not [note for note in enough.evidence["notes"] if "fewer" in note]
+    assert not [note for note in enough.evidence["notes"] if "fewer rows" in note]
 
 
 def test_the_spread_is_that_of_a_sample_and_none_of_one_draw():

@@ -25,13 +25,14 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("text", "image", "sound")
 
-    def __init__(self, kind: str, names: Sequence[str]) -> None:
+    def __init__(self, kind: str, names: Sequence[str], seen: str | None = None) -> None:
         self.kind, self.names = kind, list(names)
+        self.seen = seen or kind  # as what the network takes it: a ViT sees spectrograms as images
 
     @property
     def job(self) -> str:
         """The key of `models.AUTO_CLASSES` that does this task."""
-        return JOBS[self.kind]
+        return JOBS[self.seen]
 
     @property
     def head(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def read(
         if name == "single_label_classification" and "holds float" in str(error):
             raise HFTransferError(f"{error}; for numbers set task: regression") from error
         raise
-    return cls(kind, names), parts
+    return cls(kind, names, inputs.kind_of(models.config_of(model)) if task_like is None else task_like.seen), parts
 
 
 def _unless_whole(name: str, splits: Any, parsed: Any, kind: str) -> str:
@@ -61,4 +61,5 @@ def of_checkpoint(model: Any) -> Task:
     problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
     if problem not in TASKS:
         raise HFTransferError(f"model: its config says problem_type {problem}{nearest(problem, TASKS)}")
-    return find(problem)(kind, [config.id2label[k] for k in range(config.num_labels)])
+    names = [config.id2label[k] for k in range(config.num_labels)]
+    return find(problem)(kind, names, inputs.kind_of(config))
