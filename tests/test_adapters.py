@@ -570,7 +570,9 @@ def test_an_adapter_serves_the_stages_as_its_merged_checkpoint_does(tiny_bert, r
     adapters.save(model, tmp_path / "mine", tiny_bert.name)
     models.save(adapters.merged(model), tmp_path / "merged", models.tokenizer(str(tiny_bert)))
     found = [
-        hftransfer.evaluate(str(tmp_path / name), reviews("source"), output_dir=str(tmp_path / f"of_{name}")).metrics
+        hftransfer.evaluate(
+            str(tmp_path / name), reviews("source"), max_length=32, output_dir=str(tmp_path / f"of_{name}")
+        ).metrics
         for name in ("mine", "merged")
     ]
     assert found[0] == pytest.approx(found[1], abs=1e-5)

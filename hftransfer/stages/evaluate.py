@@ -1,4 +1,4 @@
-"""`evaluate`: metrics of a classifier on a labelled data set."""
+"""`evaluate`: metrics of a trained checkpoint on a labelled data set."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,9 @@ def evaluate(
     data: Data,
     *,
     split: Annotated[Literal["train", "test"], Field(description="which part of the data")] = "test",
-    metrics: Annotated[list[str], Field(description="ours offline, or any metric of the Hub by name")] = [  # noqa: B006
+    metrics: Annotated[
+        list[str], Field(description="of one class a row: ours offline, or any metric of the Hub by name")
+    ] = [  # noqa: B006
         "accuracy",
         "balanced_accuracy",
         "macro_f1",
@@ -25,10 +27,12 @@ def evaluate(
     seed: Seed = 42,
     output_dir: OutputDir = "outputs/evaluate",
 ) -> Result:
-    """Measures a text classifier; the data's labels are matched to the model's by name.
+    """Measures what a checkpoint was trained for, read from its config, on texts, images or sounds.
+
+    Labels are matched to the model's by name. Where a row has not exactly one class, the task's own metrics are told.
 
     Returns:
-        A folder with the record (no checkpoint), and the metrics asked for.
+        A folder with the record (no checkpoint), and the metrics.
 
     Raises:
         HFTransferError: in one line, for anything wrong with the options, the data or the checkpoint.
@@ -42,44 +46,55 @@ def evaluate(
 
 def plan(**given: Any) -> dict[str, Any]:
     """Checks that the metrics exist and the data's labels are the model's."""
-    from hftransfer import metrics, models
-    from hftransfer.data import labelled
+    from hftransfer import models
 
-    cls = models.check(given["model"], "text_classification")
-    metrics.load(given["metrics"])
-    parts = labelled(given["data"], key="data", seed=given["seed"])
-    return {"class": cls, "rows": {given["split"]: len(parts[given["split"]])}, "steps": 0}
+    task, part = _read(given)
+    return {"class": models.check(given["model"], task.job), "rows": {given["split"]: len(part)}, "steps": 0}
+
+
+def _read(given: dict[str, Any]) -> tuple[Any, Any]:
+    """The checkpoint's task, and the rows to measure it on."""
+    from hftransfer import inputs, metrics, tasks
+    from hftransfer.errors import renamed
+
+    with renamed("model", "evaluate: model"):
+        task = tasks.of_checkpoint(given["model"])
+    inputs.check_length(given["model"], given["max_length"])
+    if task.name == "single_label_classification":
+        metrics.load(given["metrics"])
+    _, parts = tasks.read(given["data"], given["model"], key="data", seed=given["seed"], task_like=task)
+    return task, parts[given["split"]]
 
 
 def _run(folder: StageFolder, given: dict[str, Any]) -> None:
-    from hftransfer import data, metrics, models
-    from hftransfer.data import text
-    from hftransfer.errors import HFTransferError
-    from hftransfer.inference import predict
+    from hftransfer import data, models
 
-    network = models.load(given["model"], "text_classification")
-    names = [network.config.id2label[i] for i in range(network.config.num_labels)]
-    if not models.classifies(given["model"], names):
-        raise HFTransferError("evaluate: model: it has no trained classification head; finetune or adapt it first")
-    part = data.labelled(given["data"], key="data", seed=given["seed"], label_names=names)[given["split"]]
-    tokenizer = models.tokenizer(given["model"])
-    rows = text.tokenize(part, tokenizer, given["max_length"])
+    task, part = _read(given)
+    rows = task.inputs(part, given["model"], key="data", max_length=given["max_length"])
+    network = models.load(given["model"], task.job)
     folder.begin()
-    found = predict(network, tokenizer, rows)
-    true = text.labels(rows)
-    computed = metrics.load(given["metrics"]).compute(
-        predictions=metrics.as_predictions(found.probabilities, given["metrics"]), references=true.tolist()
-    )
+    outputs = task.predict(network, rows)
+    computed = _measured(task, outputs, rows.labels, given["metrics"])
     shown = ", ".join(f"{name} {value:.3f}" for name, value in computed.items() if isinstance(value, float))
     folder.finish(
-        {**computed, "rows": len(true)},
+        {**computed, "rows": len(rows.rows)},
         {
             "stage": "evaluate",
             "title": "Evaluate",
             "settings": given,
-            "notes": [f"{len(true)} rows: {shown}"],
+            "notes": [f"{len(rows.rows)} rows: {shown}"],
             "data": [data.describe(part, name=data.display_name(data.parse(given["data"], "data")), role="evaluated")],
-            "confusion": {"labels": names, "after": metrics.confusion(found.classes, true, len(names))},
-            "per_class": metrics.per_class(found.classes, true, names),
+            **task.evidence(outputs, rows.labels),
         },
     )
+
+
+def _measured(task: Any, outputs: Any, labels: Any, names: list[str]) -> dict[str, Any]:
+    """The metrics asked for, of one class a row; of any other task its own."""
+    if task.name != "single_label_classification":
+        return dict(task.score(outputs, labels))
+    from hftransfer import metrics
+    from hftransfer.tasks.classification import probabilities
+
+    predictions = metrics.as_predictions(probabilities(outputs), names)
+    return dict(metrics.load(names).compute(predictions=predictions, references=labels.tolist()))
