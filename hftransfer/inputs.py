@@ -1,5 +1,6 @@
 """Labelled content as what a classifier reads: texts, images and sounds behind one face."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,6 +63,23 @@ def check_length(model: Any, max_length: int) -> None:
         check_positions(config, max_length, models.first_position(models.skeleton(config, "encoder")))
 
 
+def padding_behind(reader: Any, config: Any) -> Any:
+    """A tokenizer that pads where a network can bear it: a decoder counts positions from the row's first token.
+
+    XLNet does not count them, and takes what it classifies from the row's last place.
+    """
+    if reader.pad_token is None:
+        raise HFTransferError(
+            "model: its tokenizer has neither a padding token nor one that ends texts, so texts of different lengths "
+            "make no batch; set pad_token and save it again"
+        )
+    if reader.padding_side == "right" or models.pooling(config) != "last" or config.model_type == "xlnet":
+        return reader
+    changed = copy.deepcopy(reader)
+    changed.padding_side = "right"
+    return changed
+
+
 def labelled_inputs(
     content: Dataset,
     model: Any,
@@ -90,6 +108,7 @@ def labelled_inputs(
     labels = np.asarray(content["label"]) if labels is None else labels
     reader = models.reader(model, kind) if reader is None else reader
     if kind == "text":
+        reader = padding_behind(reader, config)
         rows = text.tokenize(content, reader, max_length)
         return Inputs(rows, labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
     if kind == "image":

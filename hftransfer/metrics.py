@@ -193,11 +193,11 @@ def tags(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], names: Seq
     accuracy = float((flat == wanted).mean()) if len(wanted) else 1.0
     if not is_bio(names):
         macro = sklearn_metrics.f1_score(wanted, flat, average="macro", zero_division=0) if len(wanted) else 1.0
-        return {"f1": float(macro), "token_accuracy": accuracy}
+        return {"macro_f1": float(macro), "token_accuracy": accuracy}
     counts = matched(_named(true, names), _named(predicted, names)).values()
     total = [sum(column) for column in zip(*counts, strict=True)] or [0, 0, 0]
     precision, recall, f1 = precision_recall_f1(*total)
-    return {"f1": f1, "precision": precision, "recall": recall, "token_accuracy": accuracy}
+    return {"entity_f1": f1, "entity_precision": precision, "entity_recall": recall, "token_accuracy": accuracy}
 
 
 def per_entity(

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
 
 from hftransfer.data.load import check_classes
-from hftransfer.data.rows import column, encode_labels, find_columns, label_names_of, with_content
+from hftransfer.data.rows import STORED, column, encode_labels, find_columns, label_names_of, with_content
 from hftransfer.data.spec import CONTENT, Spec, display_name
 from hftransfer.data.targets import (
     answer_columns,
@@ -137,6 +137,9 @@ def _only(rows: Dataset, columns: Mapping[str, str], labels: Sequence[Any], feat
     """The named columns under their roles, and the labels."""
     taken = rows.with_format(None).select_columns(list(columns.values()))
     taken = taken.rename_columns({name: role for role, name in columns.items() if role != name})
+    for role in ("text", "text_pair"):
+        if role in columns:  # files may give other types of text
+            taken = taken.cast_column(role, STORED["text"])
     return taken.add_column("label", list(labels), feature=feature)
 
 

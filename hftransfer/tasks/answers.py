@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from hftransfer import inference, models
+from hftransfer import inference, inputs, models
 from hftransfer.data import target_rows, targets, text
 from hftransfer.data.spec import Spec
-from hftransfer.errors import HFTransferError
+from hftransfer.data.target_rows import ANSWERING
+from hftransfer.errors import HFTransferError, renamed
+from hftransfer.functional.classification import cross_entropy
 from hftransfer.inputs import Inputs
 from hftransfer.objectives.next_tokens import NextTokens
 from hftransfer.tasks.base import Task
@@ -47,9 +50,16 @@ class Answers(Task):
             strata=lambda rows: None,
         )  # fmt: skip
 
+    def reader(self, model: Any, reader: Any = None) -> Any:
+        """As it is: to write on, texts are padded before, which a tokenizer may be set for."""
+        return models.reader(model, "text") if reader is None else reader
+
     def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
-        reader = models.reader(model, "text") if reader is None else reader
-        encoded = [encode(reader, talk, max_length) for talk in part["messages"]]
+        config = models.config_of(model)
+        _check_order(config)
+        reader = inputs.padding_behind(self.reader(model, reader), config)
+        with renamed("data", key):
+            encoded = [encode(reader, talk, max_length) for talk in part["messages"]]
         rows = [row for row in encoded if row is not None]
         if not rows:
             raise HFTransferError(f"{key}: no answer fits into max_length {max_length}; raise it")
@@ -65,9 +75,9 @@ class Answers(Task):
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
         reduction: Any = "mean",
     ) -> Tensor:  # fmt: skip
-        following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-        options: dict[str, Any] = {"ignore_index": IGNORED, "label_smoothing": smoothing, "reduction": reduction}
-        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), **options)
+        return cross_entropy(
+            logits, _following(labels), weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction
+        )
 
     def targets(self, labels: Sequence[Any]) -> Tensor:
         raise AssertionError("an answer's tokens are labels in their own places")
@@ -78,7 +88,7 @@ class Answers(Task):
 
         def run(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor]:
             labels = batch.pop("labels")
-            following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+            following = _following(labels)
             nats, right = predictions.judged(model, batch, following)
             counted = (following != IGNORED).sum(1)
             return (torch.stack([nats.sum(1).double(), counted.double(), right.sum(1).double()], 1),)
@@ -103,6 +113,20 @@ class Answers(Task):
         return {}
 
 
+def _check_order(config: Any) -> None:
+    """Refuses a network that sees the tokens that it should tell."""
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise HFTransferError(
+            f"model: {config.model_type} is an encoder, and causal_lm needs a decoder, which sees the past only; "
+            "choose one (GPT-2, Llama), or make it one with architecture: {is_decoder: true}"
+        )
+
+
+def _following(labels: Tensor) -> Tensor:
+    """(batch, length) each place's next label."""
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
 def _with_labels(rows: Inputs, batch: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     made = rows.batch(batch)
     labels = torch.full_like(made["input_ids"], IGNORED)
@@ -113,33 +137,46 @@ def _with_labels(rows: Inputs, batch: Sequence[Mapping[str, Any]]) -> dict[str, 
 def encode(reader: Any, talk: Talk, max_length: int) -> dict[str, list[int]] | None:
     """`input_ids`, and `labels` that are the ids within answers and none elsewhere.
 
-    The tokenizer's chat template is used where it has one. Without, messages follow each other with a space between,
-    and a token that ends texts is taught at the end of each answer: also where the same token pads.
+    The tokenizer's chat template is used where it has one. Without, messages follow each other with a space between
+    where there is none, and a token that ends texts is taught at the end of each answer: also where that token pads.
 
     Returns:
-        At most `max_length` tokens, the oldest given up; None where the last answer alone is longer than fits behind
-        one token.
+        At most `max_length` tokens, the oldest given up (but one that begins texts); None where the last answer does
+        not fit whole, or has nothing to tell.
     """
     pieces = _templated(reader, talk) if getattr(reader, "chat_template", None) else _plain(reader, talk)
-    if not pieces[-1][1]:  # what follows the last answer teaches nothing
-        pieces = pieces[:-1]
+    while pieces and not pieces[-1][1]:  # what follows the last answer teaches nothing
+        pieces.pop()
     ids = [token for tokens, _ in pieces for token in tokens]
     labels = [token if answer else IGNORED for tokens, answer in pieces for token in tokens]
-    if len(pieces[-1][0]) >= max_length:
+    kept = 1 if _begins(reader, ids) else 0
+    cut = slice(kept, kept + max(len(ids) - max_length, 0))
+    told = len(pieces[-1][0]) if pieces else 0
+    if told > max_length - max(kept, 1):
         return None
-    return {"input_ids": ids[-max_length:], "labels": labels[-max_length:]}
+    del ids[cut], labels[cut]
+    return {"input_ids": ids, "labels": labels} if any(label != IGNORED for label in labels[1:]) else None
+
+
+def _begins(reader: Any, ids: Sequence[int]) -> bool:
+    return bool(ids) and ids[0] in (reader.bos_token_id, reader.cls_token_id)
 
 
 def _plain(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
     end = reader.eos_token_id if reader.eos_token_id is not None else reader.sep_token_id
-    begin = reader("a")["input_ids"][:1]
-    start = begin if begin and begin[0] in (reader.bos_token_id, reader.cls_token_id) else []
-    pieces = [(start, False)] if start else []
-    for number, message in enumerate(talk):
-        answer = message["role"] == "assistant"
-        joined = " " if number and not talk[number - 1]["content"][-1:].isspace() else ""
-        ids = reader(joined + message["content"], add_special_tokens=False)["input_ids"]
-        pieces.append(([*ids, end] if answer and end is not None else ids, answer))
+    first = reader("a")["input_ids"][:1]
+    pieces = [(first, False)] if _begins(reader, first) else []
+    said, known = "", list[int]()  # since the last end
+    for message in talk:
+        content, answer = message["content"], message["role"] == ANSWERING
+        apart = not said or said[-1].isspace() or content[:1].isspace()
+        added = content if apart else f" {content}"
+        whole = reader(said + added, add_special_tokens=False)["input_ids"]
+        if whole[: len(known)] != known:  # a piece spans both; alone, the prompt is read as it will be read later
+            whole = known + reader(added, add_special_tokens=False)["input_ids"]
+        new = whole[len(known) :]
+        pieces.append(([*new, end] if answer and end is not None else new, answer))
+        said, known = ("", []) if answer else (said + added, whole)
     return pieces
 
 
@@ -148,7 +185,7 @@ def _templated(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
     pieces: list[tuple[list[int], bool]] = []
     before: list[int] = []
     for number, message in enumerate(talk):
-        if message["role"] != "assistant":
+        if message["role"] != ANSWERING:
             continue
         prompt = _rendered(reader, talk[:number], add_generation_prompt=True)
         whole = _rendered(reader, talk[: number + 1], add_generation_prompt=False)
@@ -157,13 +194,21 @@ def _templated(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
                 "data: the tokenizer's chat template changes what was said before, so answers cannot be told from "
                 "prompts; give prompt and completion columns and a tokenizer without a template"
             )
-        pieces += [(prompt[len(before) :], False), (whole[len(prompt) :], True)]
+        answer = whole[len(prompt) :]
+        ended = len(answer) - answer[::-1].index(reader.eos_token_id) if reader.eos_token_id in answer else len(answer)
+        pieces += [(prompt[len(before) :], False), (answer[:ended], True), (answer[ended:], False)]
         before = whole
     return pieces
 
 
 def _rendered(reader: Any, talk: Talk, *, add_generation_prompt: bool) -> list[int]:
-    made = reader.apply_chat_template(
-        list(talk), tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
-    )
+    try:
+        made = reader.apply_chat_template(
+            list(talk), tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
+        )
+    except Exception as error:  # a template raises what it likes
+        roles = ", ".join(message["role"] for message in talk)
+        raise HFTransferError(
+            f"data: the tokenizer's chat template refuses messages of the roles {roles} ({models.brief(error)})"
+        ) from error
     return list(made["input_ids"])

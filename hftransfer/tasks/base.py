@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
-from hftransfer import inference, inputs
+from hftransfer import inference, inputs, models
 from hftransfer.data.spec import Spec
 from hftransfer.data.text import id2label
 from hftransfer.inputs import Inputs
@@ -25,9 +25,12 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("text", "image", "sound")
 
-    def __init__(self, kind: str, names: Sequence[str], seen: str | None = None) -> None:
+    def __init__(
+        self, kind: str, names: Sequence[str], seen: str | None = None, padding: Mapping[str, int] | None = None
+    ) -> None:
         self.kind, self.names = kind, list(names)
         self.seen = seen or kind  # as what the network takes it: a ViT sees spectrograms as images
+        self.padding = dict(padding or {})  # fields by which a decoder finds the last token of a padded text
 
     @property
     def job(self) -> str:
@@ -37,7 +40,7 @@ class Task(ABC):
     @property
     def head(self) -> dict[str, Any]:
         """The fields of a config that this task sets."""
-        return {**id2label(self.names), "problem_type": self.name}
+        return {**id2label(self.names), "problem_type": self.name, **self.padding}
 
     @classmethod
     @abstractmethod
@@ -81,8 +84,14 @@ class Task(ABC):
         """(rows, ...) the labels of rows as they were read."""
         return np.asarray(part["label"])
 
+    def reader(self, model: Any, reader: Any = None) -> Any:
+        """What makes the network's inputs for this task, and belongs to its checkpoint; made of `reader` if given."""
+        reader = models.reader(model, self.kind) if reader is None else reader
+        return inputs.padding_behind(reader, models.config_of(model)) if self.kind == "text" else reader
+
     def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
         """Rows as the network reads them, with their labels."""
+        reader = self.reader(model, reader)
         return inputs.labelled_inputs(
             part, model, key=key, max_length=max_length, kind=self.kind, reader=reader, labels=self.labels(part)
         )

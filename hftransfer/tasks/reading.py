@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from hftransfer import inputs, models
 from hftransfer.data import targets
 from hftransfer.data.rows import column
@@ -32,7 +34,30 @@ def read(
         if name == "single_label_classification" and "holds float" in str(error):
             raise HFTransferError(f"{error}; for numbers set task: regression") from error
         raise
-    return cls(kind, names, inputs.kind_of(models.config_of(model)) if task_like is None else task_like.seen), parts
+    if task_like is not None:
+        return task_like, parts
+    return cls(kind, names, inputs.kind_of(models.config_of(model)), padding(model, kind)), parts
+
+
+def padding(model: Any, kind: str) -> dict[str, int]:
+    """The padding token that a decoder's config lacks, or has otherwise than its tokenizer: it would classify that."""
+    config = models.config_of(model)
+    if kind != "text" or models.pooling(config) != "last":
+        return {}
+    try:
+        token = models.tokenizer(model).pad_token_id
+    except HFTransferError:
+        if isinstance(model, str):
+            raise
+        return {}  # a model object of no checkpoint: whoever made it gives its tokenizer too
+    if token is None or token == getattr(config, "pad_token_id", None):
+        return {}
+    if token >= config.vocab_size:
+        raise HFTransferError(
+            f"model: its tokenizer pads with token {token}, and the network knows {config.vocab_size} tokens; they "
+            "are not of one checkpoint"
+        )
+    return {"pad_token_id": token}
 
 
 def _unless_whole(name: str, splits: Any, parsed: Any, kind: str) -> str:
@@ -48,18 +73,14 @@ def _unless_whole(name: str, splits: Any, parsed: Any, kind: str) -> str:
 
 def of_checkpoint(model: Any) -> Task:
     """See `tasks.of_checkpoint`."""
-    config = models.config_of(model)
-    stored = config.architectures or ([type(model).__name__] if not isinstance(model, str) else [])
-    kind = inputs.reads(model)
-    for ending, name in ENDINGS.items():
-        if any(str(cls).endswith(ending) for cls in stored):
-            return find(name)(
-                kind, [config.id2label[k] for k in range(config.num_labels)] if "Token" in ending else []
-            )
-    if not any("Classification" in str(cls) for cls in stored):
+    config, kind = models.config_of(model), inputs.reads(model)
+    stored = [type(model).__name__] if isinstance(model, nn.Module) else config.architectures or []
+    name = next((name for ending, name in ENDINGS.items() for cls in stored if cls.endswith(ending)), None)
+    if name == "causal_lm":
+        return find(name)(kind, [])
+    if name is None and not any("Classification" in cls for cls in stored):
         raise HFTransferError("model: it has no trained head of a task; finetune or adapt it first")
-    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
-    if problem not in TASKS:
-        raise HFTransferError(f"model: its config says problem_type {problem}{nearest(problem, TASKS)}")
-    names = [config.id2label[k] for k in range(config.num_labels)]
-    return find(problem)(kind, names, inputs.kind_of(config))
+    name = name or config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
+    if name not in TASKS:
+        raise HFTransferError(f"model: its config says problem_type {name}{nearest(name, TASKS)}")
+    return find(name)(kind, [config.id2label[number] for number in range(config.num_labels)], inputs.kind_of(config))

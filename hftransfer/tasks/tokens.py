@@ -1,5 +1,6 @@
 """A class for each word, by the first piece of each: the other pieces are neither learnt nor judged."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,15 +9,17 @@ import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
-from hftransfer import inference, metrics
+from hftransfer import inference, metrics, models
 from hftransfer.data import target_rows, targets, text
 from hftransfer.data.read import quiet
 from hftransfer.data.spec import Spec
+from hftransfer.errors import HFTransferError
 from hftransfer.functional.classification import cross_entropy
 from hftransfer.functional.entities import is_bio
 from hftransfer.inputs import Inputs
 from hftransfer.tasks.base import Task
 
+logger = logging.getLogger("hftransfer")
 IGNORED = -100
 
 
@@ -25,8 +28,11 @@ class TokenClassification(Task):
 
     name = "token_classification"
     metric = "f1"
-    watched = "f1"
     kinds = ("text",)
+
+    def __init__(self, kind: str, names: Sequence[str], seen: str | None = None, padding: Any = None) -> None:
+        super().__init__(kind, names, seen)
+        self.metric = "entity_f1" if is_bio(names) else "macro_f1"
 
     @property
     def job(self) -> str:
@@ -46,15 +52,24 @@ class TokenClassification(Task):
             encode=target_rows.encode_word_tags, strata=lambda rows: None,
         )  # fmt: skip
 
-    def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
-        from hftransfer import models
+    def reader(self, model: Any, reader: Any = None) -> Any:
+        reader = super().reader(model, reader)
+        if not reader.is_fast:
+            raise HFTransferError(
+                f"model: its tokenizer ({type(reader).__name__}) cannot tell which piece is of which word; choose a "
+                "checkpoint with a tokenizer.json"
+            )
+        return models.for_words(reader)
 
-        reader = models.reader(model, "text") if reader is None else reader
-        reader = models.for_words(reader)
+    def inputs(self, part: Dataset, model: Any, *, key: str, max_length: int, reader: Any = None) -> Inputs:
+        reader = self.reader(model, reader)
         rows = _encoded(part, reader, max_length)
         labels = np.empty(len(rows), dtype=object)
         for number, row in enumerate(rows["label"]):
-            labels[number] = np.asarray([label for label in row if label != IGNORED])
+            labels[number] = np.asarray([label for label in row if label != IGNORED], dtype=int)
+        lost = sum(map(len, part["label"])) - sum(map(len, labels))
+        if lost:
+            logger.info("%s: %d words are neither learnt nor judged: max_length, or no piece of their own", key, lost)
         return Inputs(_Rows(rows), labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
 
     def training(self, rows: Inputs) -> tuple[Sequence[Any], Any]:
@@ -88,7 +103,7 @@ class TokenClassification(Task):
 
     def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
         found = zip(_classes(outputs), labels, strict=True)
-        return np.array([metrics.tags([row], [true], self.names)["f1"] for row, true in found])
+        return np.array([metrics.tags([row], [true], self.names)[self.metric] for row, true in found])
 
     def floor(self, train: Any, labels: Any) -> dict[str, float]:
         most = np.bincount(np.concatenate(list(train))).argmax()
