@@ -103,6 +103,10 @@ def test_several_classes_a_row(saved, tmp_path, word_tokenizer):
     assert found.metrics["micro_f1"] == pytest.approx(expected["micro"])
     assert found.metrics["macro_f1"] == pytest.approx(expected["macro"])
     assert found.metrics["rows"] == 12 and "accuracy" not in found.metrics
+    some = measured(folder, both({"text": TEXTS, "label": tags}), tmp_path, metrics=["micro_f1"])
+    assert some.metrics == {"micro_f1": found.metrics["micro_f1"], "rows": 12}
+    with pytest.raises(HFTransferError, match=r"^metrics: 'micro_f' is no metric of multi_label.*mean 'micro_f1'"):
+        measured(folder, both({"text": TEXTS, "label": tags}), tmp_path, metrics=["micro_f"])
 
 
 def test_numbers(saved, tmp_path, word_tokenizer):

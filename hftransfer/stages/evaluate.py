@@ -16,20 +16,16 @@ def evaluate(
     *,
     split: Annotated[Literal["train", "test"], Field(description="which part of the data")] = "test",
     metrics: Annotated[
-        list[str], Field(description="of one class a row: ours offline, or any metric of the Hub by name")
-    ] = [  # noqa: B006
-        "accuracy",
-        "balanced_accuracy",
-        "macro_f1",
-        "expected_calibration_error",
-    ],
+        list[str] | None,
+        Field(description="some of the task's metrics, or any of the Hub by name (of one class a row); null: all"),
+    ] = None,
     max_length: MaxLength = 128,
     seed: Seed = 42,
     output_dir: OutputDir = "outputs/evaluate",
 ) -> Result:
     """Measures what a checkpoint was trained for, read from its config, on texts, images or sounds.
 
-    Labels are matched to the model's by name. Where a row has not exactly one class, the task's own metrics are told.
+    Labels are matched to the model's by name.
 
     Returns:
         A folder with the record (no checkpoint), and the metrics.
@@ -60,7 +56,7 @@ def _read(given: dict[str, Any]) -> tuple[Any, Any]:
     with renamed("model", "evaluate: model"):
         task = tasks.of_checkpoint(given["model"])
     inputs.check_length(given["model"], given["max_length"])
-    if task.name == "single_label_classification":
+    if given["metrics"] and task.name == "single_label_classification":
         metrics.load(given["metrics"])
     _, parts = tasks.read(given["data"], given["model"], key="data", seed=given["seed"], task_like=task)
     return task, parts[given["split"]]
@@ -72,9 +68,9 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     task, part = _read(given)
     rows = task.inputs(part, given["model"], key="data", max_length=given["max_length"])
     network = models.load(given["model"], task.job)
-    folder.begin()
     outputs = task.predict(network, rows)
     computed = _measured(task, outputs, rows.labels, given["metrics"])
+    folder.begin()
     shown = ", ".join(f"{name} {value:.3f}" for name, value in computed.items() if isinstance(value, float))
     folder.finish(
         {**computed, "rows": len(rows.rows)},
@@ -89,12 +85,18 @@ def _run(folder: StageFolder, given: dict[str, Any]) -> None:
     )
 
 
-def _measured(task: Any, outputs: Any, labels: Any, names: list[str]) -> dict[str, Any]:
-    """The metrics asked for, of one class a row; of any other task its own."""
-    if task.name != "single_label_classification":
-        return dict(task.score(outputs, labels))
+def _measured(task: Any, outputs: Any, labels: Any, names: list[str] | None) -> dict[str, Any]:
+    """The metrics asked for."""
     from hftransfer import metrics
-    from hftransfer.tasks.classification import probabilities
+    from hftransfer.errors import HFTransferError, nearest
 
-    predictions = metrics.as_predictions(probabilities(outputs), names)
-    return dict(metrics.load(names).compute(predictions=predictions, references=labels.tolist()))
+    if names and task.name == "single_label_classification":
+        from hftransfer.tasks.classification import probabilities
+
+        predictions = metrics.as_predictions(probabilities(outputs), names)
+        return dict(metrics.load(names).compute(predictions=predictions, references=labels.tolist()))
+    own = task.score(outputs, labels)
+    unknown = next((name for name in names or own if name not in own), None)
+    if unknown is not None:
+        raise HFTransferError(f"metrics: '{unknown}' is no metric of {task.name}{nearest(unknown, own)}")
+    return {name: own[name] for name in names or own}
