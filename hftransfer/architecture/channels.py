@@ -29,7 +29,7 @@ def see(draft: Draft, channels: int | None) -> None:
         raise HFTransferError(f"{KEY}.num_channels: {type(draft.source).__name__} {what}; remove it")
     reader = draft.reader = draft.reader or models.reader(draft.model, "image")
     if channels == before:
-        draft.notes.append(f"images have {channels} channels, as before")
+        draft.notes.append(f"{_said(channels)}, as before")
         return
     draft.fields["num_channels"] = channels
     resized = [n for n, shape in draft.misfits().items() if _sees(draft.weights[n].value, shape, before, channels)]
@@ -38,10 +38,12 @@ def see(draft: Draft, channels: int | None) -> None:
     new_scale, new_shift = (part[:1] for part in images.normalisation(reader, channels))  # of a grey value
     for name in resized:
         _carry(draft, name, channels, (scale / new_scale).flatten(), (shift - new_shift * scale / new_scale).flatten())
-    how = "are divided among" if channels > before else "are summed into"
-    draft.notes.append(
-        f"images have {channels} channels instead of {before}: the weights of the old ones {how} the new"
-    )
+    how = "divided among" if channels > before else "summed into"
+    draft.notes.append(f"{_said(channels)} instead of {before}: the weights of the old are {how} the new")
+
+
+def _said(channels: int) -> str:
+    return f"images have {channels} channel{'s' if channels > 1 else ''}"
 
 
 def _sees(value: Tensor, wanted: torch.Size, before: int, channels: int) -> bool:

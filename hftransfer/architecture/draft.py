@@ -61,14 +61,23 @@ class Draft:
             with models.quiet_transformers():
                 return type(config).from_dict({**config.to_dict(), **names})
         except Exception as error:  # of the dataclass's own checks
-            changes = ", ".join(self.fields)
-            raise HFTransferError(
-                f"{KEY}: {type(config).__name__} refuses this {changes} ({models.brief(error)})"
-            ) from error
+            raise self._refused(type(config).__name__, error) from error
+
+    def _refused(self, name: str, error: Exception) -> HFTransferError:
+        return HFTransferError(f"{KEY}: {name} refuses this {', '.join(self.fields)} ({models.brief(error)})")
+
+    def skeleton(self) -> nn.Module:
+        """The network of the changed config, without memory for its weights."""
+        config = self.config
+        try:
+            with torch.device("meta"), models.quiet_transformers():
+                return models.fresh_network(type(self.source), config).eval()
+        except Exception as error:  # of the network's own checks
+            raise self._refused(type(self.source).__name__, error) from error
 
     def shapes(self) -> Mapping[str, torch.Size]:
         """The shapes that the changed config gives the weights."""
-        return {name: value.shape for name, value in models.skeleton(self.config, self.job).state_dict().items()}
+        return {name: value.shape for name, value in self.skeleton().state_dict().items()}
 
     def misfits(self) -> dict[str, torch.Size]:
         """The weights that the changed config wants in another shape, with that shape."""
@@ -91,11 +100,8 @@ class Draft:
 
 def build(draft: Draft) -> tuple[nn.Module, dict[str, Tensor]]:
     """The new network, and its weights' origins where not all of a weight is new."""
-    import transformers
-
-    auto = getattr(transformers, models.AUTO_CLASSES[draft.job])
     with models.quiet_transformers():
-        network = models.fresh_network(auto, draft.config)
+        network = models.fresh_network(type(draft.source), draft.config)
     network = network.to(draft.source.dtype)
     _attach(network, draft)
     origins = {}

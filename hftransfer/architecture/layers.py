@@ -80,7 +80,8 @@ def depth_fields(config: Any, chosen: Sequence[int]) -> dict[str, Any]:
         for field, value in config.to_dict().items()
         if isinstance(value, list) and len(value) == there and "layer" in field
     }
-    return {name: len(chosen), **lists}
+    stages = ("out_features", "out_indices") if hasattr(config, "stage_names") else ()  # of a backbone: its last block
+    return {name: len(chosen), **lists, **dict.fromkeys(stages)}
 
 
 def begin_anew(draft: Draft, count: int) -> None:
@@ -99,11 +100,11 @@ def begin_anew(draft: Draft, count: int) -> None:
         )
     anew = [f"{path}.{number}." for number in range(there - count, there)]
     pooler = draft.part("pooler.")
-    has_pooler = any(name.startswith(pooler) for name in draft.weights)
-    starts = (*anew, pooler) if has_pooler else tuple(anew)
+    has_pooler = any(name.startswith((pooler, "pooler.")) for name in draft.weights)
+    starts = (*anew, pooler, "pooler.")
     draft.weights = {name: weight for name, weight in draft.weights.items() if not name.startswith(starts)}
-    named = "the top block" if count == 1 else f"the top {count} blocks"
-    draft.notes.append(f"{named}{' and the pooler' if has_pooler else ''} begin anew")
+    named, begin = ("the top block", " begins") if count == 1 else (f"the top {count} blocks", " begin")
+    draft.notes.append(f"{named}{' and the pooler begin' if has_pooler else begin} anew")
 
 
 def _stack(draft: Draft) -> tuple[nn.ModuleList, str]:
@@ -123,16 +124,16 @@ def _stack(draft: Draft) -> tuple[nn.ModuleList, str]:
 
 
 def _check(draft: Draft, path: str, chosen: Sequence[int]) -> None:
-    """A shorter network must have a carried weight for every weight of its blocks, in its shape."""
-    for name, shape in draft.shapes().items():
-        weight = draft.weights.get(name)
-        if not name.startswith(f"{path}.") or (weight is not None and weight.value.shape == shape):
-            continue
-        place = int(name.removeprefix(f"{path}.").split(".")[0])
-        if place < len(chosen) and chosen[place] == place and weight is None and name in draft.untrained:
-            continue
-        block = chosen[min(place, len(chosen) - 1)]
-        raise HFTransferError(
-            f"{KEY}.layers: the blocks of {type(draft.source).__name__} differ: block {block} cannot stand in place "
-            f"{place}, which has {name.removeprefix(f'{path}.{place}.')}; keep the first blocks"
-        )
+    """The blocks of a shorter network must have exactly the weights that are put into them."""
+    wanted, start = draft.shapes(), f"{path}."
+    ours = {name: weight.value.shape for name, weight in draft.weights.items() if name.startswith(start)}
+    theirs = {name: shape for name, shape in wanted.items() if name.startswith(start)}
+    odd = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if not odd:
+        return
+    place, _, inner = odd[0].removeprefix(start).partition(".")
+    block = chosen[min(int(place), len(chosen) - 1)]
+    raise HFTransferError(
+        f"{KEY}.layers: the blocks of {type(draft.source).__name__} differ, and block {block} cannot stand in place "
+        f"{place}: {inner}; keep the first blocks"
+    )

@@ -39,6 +39,7 @@ def see(draft: Draft, size: int | None) -> None:
         tables = draft.misfits()
         for path, shape in tables.items():
             draft.weights[path] = _interpolated(draft, path, shape, _grid(pair, patch), _grid((size, size), patch))
+        _check_seen(draft, size)
         told = f"{', '.join(tables)} is interpolated" if tables else "no weight depends on it"
         draft.notes.append(f"{kind}s are of {size} x {size} instead of {pair[0]} x {pair[1]}: {told}")
     draft.reader = _hearing(draft.reader, size) if kind == "sound" else _seeing(draft.reader, size, config)
@@ -60,6 +61,18 @@ def _check_patches(size: int, patch: Any) -> None:
         side = max(_pair(patch))
         near = max(side, round(size / side) * side)
         raise HFTransferError(f"{_KEY}: patches of {side} do not fill {size} pixels; the nearest size is {near}")
+
+
+def _check_seen(draft: Draft, size: int) -> None:
+    """Windows and strides of an architecture may not fit a size that no weight depends on."""
+    images_of_it = torch.empty(1, draft.config.num_channels, size, size, device="meta")
+    try:
+        draft.skeleton()(pixel_values=images_of_it)
+    except (ValueError, RuntimeError) as error:
+        raise HFTransferError(
+            f"{_KEY}: {type(draft.source).__name__} takes no images of {size} x {size} ({models.brief(error)}); "
+            "choose another size"
+        ) from error
 
 
 def _interpolated(draft: Draft, path: str, wanted: torch.Size, old: Grid | None, new: Grid | None) -> Weight:

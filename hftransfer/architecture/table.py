@@ -34,8 +34,12 @@ def summary(network: nn.Module, origins: Mapping[str, Tensor]) -> dict[str, Any]
     return {
         "title": f"{carried:,} of {whole:,} parameters are carried over",
         "columns": COLUMNS,
-        "rows": [[part, sum(row), *row] for part, row in rows.items()],
+        "rows": [[part, sum(rows[part]), *rows[part]] for part in sorted(rows, key=_height)],
     }
+
+
+def _height(part: str) -> int:
+    return {"embeddings": 0, "blocks": 1, "head": 3}.get(part, 2)
 
 
 def counted(value: Tensor, origin: Tensor | None) -> tuple[int, int, int]:

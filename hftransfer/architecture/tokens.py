@@ -124,7 +124,7 @@ def _fields(config: Any, tokenizer: Any, size: int) -> dict[str, Any]:
 def _shift_positions(draft: Draft) -> None:
     """RoBERTa's relatives count positions from the padding token's number on: with another number, the rows move."""
     before = models.first_position(draft.source)
-    after = models.first_position(models.skeleton(draft.config, draft.job))
+    after = models.first_position(draft.skeleton())
     if before == after:
         return
     path = next(n for n, m in draft.source.named_modules() if n.endswith("position_embeddings")) + ".weight"
