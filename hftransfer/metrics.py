@@ -163,11 +163,13 @@ def _class_score(label: str, precision: float, recall: float, f1: float, support
 
 def numbers(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Of (rows,) numbers: mean absolute and root mean squared error, R squared, and both correlations."""
+    predicted, true = predicted.astype(float), true.astype(float)
     error, spread = predicted - true, true - true.mean()
+    unexplained, varies = float((error**2).sum()), float((spread**2).sum())
     return {
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
-        "r2": float(1 - (error**2).sum() / max((spread**2).sum(), 1e-12)),
+        "r2": 1 - unexplained / varies if varies else 0.0,
         "pearson": _correlation(predicted, true),
         "spearman": _correlation(_ranks(predicted), _ranks(true)),
     }

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, LargeList, List, Value
 from PIL import Image as Picture
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as backends
@@ -246,6 +246,9 @@ def test_lists_of_names_of_classes_and_of_marks_say_the_same(checkpoints):
     feature = List(ClassLabel(names=names))
     stored = {
         "names": Dataset.from_dict({"text": texts, "label": [[names[k] for k in row] for row in wanted]}),
+        "large": Dataset.from_dict(
+            {"text": texts, "label": wanted}, Features(text=Value("string"), label=LargeList(Value("int64")))
+        ),
         "classes": Dataset.from_dict({"text": texts, "label": wanted}, Features(text=Value("string"), label=feature)),
         "ints": Dataset.from_dict({"text": texts, "label": wanted}),
         "marks": Dataset.from_dict({"text": texts, "label": [[int(k in row) for k in range(4)] for row in wanted]}),
