@@ -1,4 +1,4 @@
-"""The same network with fewer blocks, another head or other fields: what is kept is kept exactly, and all is counted."""
+"""The same network with fewer blocks, another head or other fields: what is kept is exact, and all is counted."""
 
 import copy
 
@@ -53,7 +53,7 @@ CHECKPOINTS = {
             "sliding_window": 3,
             "tie_word_embeddings": True,
         },
-    ),  # fmt: skip
+    ),
     "vit": (ViTForImageClassification, ViTConfig, {**SIZES, "image_size": 8, "patch_size": 4}),
 }
 TASKS = [(name, "text_classification") for name in CHECKPOINTS if name != "vit"] + [("vit", "image_classification")]
