@@ -3,7 +3,6 @@
 `ModelCard` escapes nothing, so every value that reaches the text goes through `markdown` or `code` here.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hftransfer.evidence import Comparison, DataCard
 from hftransfer.report import snippets, words
 from hftransfer.report.record import (
     RunRecord,
@@ -22,6 +20,7 @@ from hftransfer.report.record import (
     recall_changes,
     write_atomically,
 )
+from hftransfer.report.results import comparisons, eval_results, evaluated_data, measured_rows
 from hftransfer.report.snippets import TEXT, Use
 
 _SCRATCH = "scratch/"  # before a model type: a new network of it, as in `models`
@@ -59,14 +58,15 @@ def card(run_folder: Path, final_folder: Path) -> Path:
 
 def use_of(record: RunRecord, final_folder: Path) -> Use:
     """What the final checkpoint is for: by its own files, or else by what its last stages left as evidence."""
-    if found := snippets.use_of(final_folder):
-        return found
     stages = record.final_stages()
+    if found := snippets.use_of(final_folder):
+        answers = found.task == "text-generation" and any(stage.evidence["stage"] == "finetune" for stage in stages)
+        return snippets.answering(found, final_folder) if answers else found
     if any(stage.evidence.get("per_class") or stage.evidence.get("confusion") for stage in stages):
         return TEXT["text-classification"]
     if any(stage.evidence["stage"] == "pretrain" for stage in stages):
         return TEXT["fill-mask"]
-    return TEXT["text-classification" if any(_comparisons(stages)) else "feature-extraction"]
+    return TEXT["text-classification" if any(comparisons(stages)) else "feature-extraction"]
 
 
 def card_data(record: RunRecord, use: Use) -> Any:
@@ -117,62 +117,6 @@ def _is_hub_id(name: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name)) and not Path(name).is_dir()
 
 
-def eval_results(record: RunRecord, task: str) -> list[Any]:
-    """An `EvalResult` for every finite `after` value that is true of the final checkpoint.
-
-    Comparisons of earlier stages describe checkpoints that were trained on; they stay in the text.
-    """
-    from huggingface_hub import EvalResult
-
-    results = []
-    for stage in record.final_stages():
-        target = _evaluated_data(stage, record)
-        for item in stage.evidence.get("comparison") or []:
-            if not math.isfinite(item["after"]):
-                continue
-            protocol = item.get("protocol")
-            results.append(
-                EvalResult(
-                    task_type=task,
-                    dataset_type=_dataset_type(target),
-                    dataset_name=words.public_name(target["name"]) if target else "target",
-                    dataset_split=target.get("split") or target["role"] if target else None,
-                    metric_type=_metric_type(item["name"]),
-                    metric_value=item["after"],
-                    metric_name=f"{item['name']} ({_one_line(protocol)})" if protocol else item["name"],
-                    verified=False,
-                )
-            )
-    return results
-
-
-def _evaluated_data(stage: StageRecord, record: RunRecord) -> DataCard | None:
-    data = (stage.evidence.get("data") or []) or distinct_data(record.stages)
-    targets = [item for item in data if "target" in item["role"] or "eval" in item["role"] or "test" in item["role"]]
-    if targets:
-        return targets[0]
-    return data[-1] if data else None
-
-
-def _dataset_type(item: DataCard | None) -> str:
-    if item is None:
-        return "target"
-    return words.hub_id(item["name"]) or _slug(words.public_name(item["name"]).split(" (")[0])
-
-
-def _metric_type(name: str) -> str:
-    slug = _slug(name).replace("-", "_")
-    return "f1" if "f1" in slug.split("_") else slug
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
-
-
-def _comparisons(stages: list[StageRecord]) -> list[Comparison]:
-    return [item for stage in stages for item in stage.evidence.get("comparison") or []]
-
-
 def markdown(value: object) -> str:
     """One line of Markdown that shows `value` literally: no markup, no HTML, no table cell, no link, no path."""
     if isinstance(value, _Ready):
@@ -188,15 +132,11 @@ def code(value: object) -> _Ready:
 
 
 def _without_html(value: object) -> str:
-    return _one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return words.one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _entity(mark: re.Match[str]) -> str:
     return f"&#{ord(mark.group())};"
-
-
-def _one_line(value: object) -> str:
-    return " ".join(words.without_paths(value).split())
 
 
 def _body(record: RunRecord, use: Use) -> str:
@@ -261,16 +201,15 @@ def _intended(record: RunRecord, use: Use) -> str:
     names = list(dict.fromkeys(_target_names(record)))
     about = f" like those of {_listed(names)}" if names else ""
     labels = _labels(record)
-    if use.task == "text-classification" and labels:
-        shown = _listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
-        always = f"It always answers with one of its {len(labels)} labels ({shown}), also where none fits."
-        return f"Classifying texts{about}. {always}"
-    return f"{use.does}{about}."
+    if not use.labels or not labels:
+        return f"{use.does}{about}."
+    shown = _listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return f"{use.does}{about}. {use.labels.format(count=len(labels), names=shown)}"
 
 
 def _target_names(record: RunRecord) -> Iterator[str]:
     for stage in record.final_stages():
-        if target := _evaluated_data(stage, record):
+        if target := evaluated_data(stage, record):
             yield words.public_name(target["name"])
 
 
@@ -286,14 +225,14 @@ def _labels(record: RunRecord) -> list[str]:
 def limits(record: RunRecord, reads: str = "texts") -> Iterator[str]:
     """What the evidence says the checkpoint cannot do, or does not show that it can; one sentence each."""
     stages = record.final_stages()
-    comparisons = _comparisons(stages)
-    rows = max((item.get("rows") or 0 for item in comparisons), default=0)
+    compared = comparisons(stages)
+    rows = max((measured_rows(stage) for stage in stages), default=0)
     names = _listed(list(dict.fromkeys(_target_names(record)))) or "the target"
     if rows:
         yield f"Evaluated on {rows:,} {reads} of {names}; nothing is known outside it."
-    if not comparisons:
+    if not compared:
         yield "No measurement of this checkpoint against the one before it was recorded."
-    if any("transductive" in (item.get("protocol") or "").lower() for item in comparisons):
+    if any("transductive" in (item.get("protocol") or "").lower() for item in compared):
         yield (
             f"Numbers marked transductive are of {reads} that training saw without their labels; "
             f"expect less on {reads} it never saw."
@@ -352,7 +291,7 @@ def bibtex(citations: list[str]) -> str:
     """The citations as BibTeX entries; one that is not `AUTHORS YEAR, TITLE[, arXiv:ID]` is left to the text."""
     entries: dict[str, str] = {}
     for citation in citations:
-        if match := _CITATION.fullmatch(re.sub(r"[{}\\`]", "", _one_line(citation))):
+        if match := _CITATION.fullmatch(re.sub(r"[{}\\`]", "", words.one_line(citation))):
             author, year, title, arxiv = match.group("author", "year", "title", "arxiv")
             stem = re.sub(r"[^a-z]", "", author.split()[0].lower()) + year
             key = stem if stem not in entries else f"{stem}{chr(ord('a') + len(entries) % 26)}"

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hftransfer.report import heads
+from hftransfer.report.heads import MODEL, Head
+
 
 class Use(NamedTuple):
     """How the card speaks of a kind of checkpoint."""
@@ -14,10 +17,13 @@ class Use(NamedTuple):
     snippet: str
     tags: tuple[str, ...] = ()
     library: str = "transformers"
+    labels: str = ""  # a sentence about its labels, where it has some
 
 
-_MODEL = 'model = "."  # this folder, or its id on the Hub\n'
-_PIPELINE = "from transformers import pipeline\n\n" + _MODEL
+_PIPELINE = "from transformers import pipeline\n\n" + MODEL
+_ONE = "It always answers with one of its {count} labels ({names}), also where none fits."
+_ANY = "It answers with any number of its {count} labels ({names})."
+_WORDS = "It knows {count} labels ({names})."
 
 
 def _piped(task: str, does: str, call: str) -> Use:
@@ -26,7 +32,9 @@ def _piped(task: str, does: str, call: str) -> Use:
 
 
 TEXT = {
-    "text-classification": _piped("text-classification", "Classifying texts", 'classify("A text to classify.")'),
+    "text-classification": _piped(
+        "text-classification", "Classifying texts", 'classify("A text to classify.")'
+    )._replace(labels=_ONE),
     "fill-mask": _piped(
         "fill-mask",
         "Filling in masked words, or as the start of further training, on texts",
@@ -39,12 +47,22 @@ TEXT = {
         "feature-extraction", "Embedding texts", 'embed("A text to embed.", return_tensors=True).shape'
     ),
 }
+_TASKS = {  # what a head of a task does, and a sentence about its labels
+    "single_label_classification": ("Classifying {}", _ONE),
+    "multi_label_classification": ("Telling which labels fit {}", _ANY),
+    "regression": ("Giving a number to {}", ""),
+    "token_classification": ("Labelling the words of {}", _WORDS),
+    "causal_lm": ("Continuing {}", ""),
+}
+_CALLS = {  # of texts by pipelines
+    "single_label_classification": 'classify("A text to classify.")',
+    "multi_label_classification": 'classify("A text to classify.", top_k=None)',
+    "regression": 'rate("A text to rate.", function_to_apply="none")',
+    "token_classification": 'label("A text to label.")',
+}
 _ENDINGS = (  # of the architecture's name in config.json
-    ("ForSequenceClassification", "text-classification"),
     ("ForMaskedLM", "fill-mask"),
     ("ForPreTraining", "fill-mask"),
-    ("ForCausalLM", "text-generation"),
-    ("LMHeadModel", "text-generation"),
     ("Model", "feature-extraction"),
 )
 _LSTM = TEXT["text-generation"]._replace(
@@ -93,20 +111,45 @@ print(Image.fromarray(pixels.byte().numpy()))"""
 
 
 def use_of(folder: Path) -> Use | None:
-    """What the checkpoint in a folder is for; None where its config does not tell."""
-    config, reader = (_read(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    """What the checkpoint in a folder, or the adapter alone, is for; None where its config does not tell."""
+    adapter = {} if (folder / "config.json").exists() else _read(folder / "adapter_config.json")
+    config = _read(folder / ("base_config.json" if adapter else "config.json"))
+    reader = _read(folder / "preprocessor_config.json")
+    head = heads.head_of(config, reader)
+    if head is not None and head.task in _TASKS:
+        base = heads.place_of(str(adapter.get("base_model_name_or_path") or ""), folder) if adapter else None
+        return _with_head(head, config, base)
+    return None if adapter else _without_head(config, reader)
+
+
+def _with_head(head: Head, config: dict[str, Any], base: str | None) -> Use:
+    does, labels = _TASKS[head.task]
+    tags = {"image": ("vision",), "sound": ("audio",)}.get(head.reads, ())
+    said = Use(head.hub, does.format(f"{head.reads}s"), f"{head.reads}s", "", tags, labels=labels)
+    if base is not None:
+        return said._replace(snippet=heads.snippet(head, config, base), library="peft", tags=(*tags, "adapter"))
+    if config.get("model_type") == "lstm":
+        return _LSTM
+    if head.task == "causal_lm":
+        return TEXT["text-generation"]
+    if head.reads == "text":
+        return said._replace(snippet=_piped(head.hub, said.does, _CALLS[head.task]).snippet)
+    return said._replace(snippet=heads.snippet(head, config))
+
+
+def _without_head(config: dict[str, Any], reader: dict[str, Any]) -> Use | None:
     architectures = config.get("architectures") or []
     kind = config.get("model_type")
     if kind == "lstm":
         return _LSTM
     if kind == "imagegpt":
         drawing = ("unconditional-image-generation", "Drawing images, pixel by pixel")
-        return Use(*drawing, "images", _PIXELS.format(model=_MODEL), ("vision",))
+        return Use(*drawing, "images", _PIXELS.format(model=MODEL), ("vision",))
     if kind == "wav2vec2":
-        return Use("feature-extraction", "Embedding sounds", "sounds", _WAVEFORMS.format(model=_MODEL), ("audio",))
+        return Use("feature-extraction", "Embedding sounds", "sounds", _WAVEFORMS.format(model=MODEL), ("audio",))
     if kind == "vit":
         # pretraining has no use for the pooler, which transformers would fill with random weights
-        filled = {"model": _MODEL, "options": ", add_pooling_layer=False" if "ViTModel" in architectures else ""}
+        filled = {"model": MODEL, "options": ", add_pooling_layer=False" if "ViTModel" in architectures else ""}
         if "sampling_rate" in reader:
             sounds = ("feature-extraction", "Embedding sounds", "sounds")
             return Use(*sounds, _SPECTROGRAMS.format(**filled), ("audio",))
@@ -115,6 +158,15 @@ def use_of(folder: Path) -> Use | None:
         return Use(*images, _IMAGES.format(mode=mode, **filled), ("vision",))
     found = (task for name in architectures for ending, task in _ENDINGS if name.endswith(ending))
     return TEXT.get(next(found, ""))
+
+
+def answering(use: Use, folder: Path) -> Use:
+    """The use of a language model that was trained on answers: what it is asked is as it was in training."""
+    templated = (folder / "chat_template.jinja").exists() or "chat_template" in _read(folder / "tokenizer_config.json")
+    if use.library != "transformers" or not templated:
+        return use._replace(does="Answering texts")
+    asked = 'answer([{"role": "user", "content": "A question?"}], max_new_tokens=24)'
+    return use._replace(does="Answering texts", snippet=_piped("text-generation", "", asked).snippet)
 
 
 def _read(file: Path) -> dict[str, Any]:

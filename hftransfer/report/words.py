@@ -77,6 +77,11 @@ def without_paths(text: object) -> str:
     return _PATH.sub(lambda match: _last_part(match.group().removeprefix("file://")), clean(text))
 
 
+def one_line(text: object) -> str:
+    """The same on one line."""
+    return " ".join(without_paths(text).split())
+
+
 def hub_id(name: str) -> str | None:
     """The Hub id that a data set's or model's name starts with, or None: a demo, a file or a folder has none."""
     first = re.split(r"[\s(:@,]", name.strip(), maxsplit=1)[0]
