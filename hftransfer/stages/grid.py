@@ -136,11 +136,11 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     """Runs every training that is not on record yet, then writes the record."""
     task, parts = _read(given)
     every = _checked(given, task)
-    read = {side.name: _inputs(task, parts, side, given) for side in sides(given)}
+    read = _all_inputs(task, parts, every, given)
     path = folder.begin()
     cells: dict[str, Any] = processes.agree(runs.read_json(path / RECORD))
     cache = Cache(folder.path.parent / finetuning.CACHE)
-    strata = task.strata(read[every[0].side.name][0].labels)
+    strata = task.strata(read[every[0].name][0].labels)
     kept: dict[Any, Any] = {}  # a checkpoint's mean states are the same in every trial
     for number in given["labels_per_class"]:
         for trial in range(given["seeds"]):
@@ -148,7 +148,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
                 key = f"{line.name}.{number}.{trial}"
                 if key in cells:
                     continue
-                train, test = read[line.side.name]
+                train, test = read[line.name]
                 rows = _drawn(strata, len(train.labels), number, given["seed"] + trial)
                 place = path / runs.CHECKPOINTS / key
                 label = f"{line.name}, {number} labels a class, seed {trial + 1} of {given['seeds']}"
@@ -161,15 +161,31 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
                     runs.write_json(path / RECORD, cells)
                     shutil.rmtree(place, ignore_errors=True)
                 processes.barrier()
-    floor = task.floor(read[sides(given)[0].name][0].labels, read[sides(given)[0].name][1].labels)
+    floor = task.floor(*(part.labels for part in read[every[0].name]))
     if processes.is_main():
         (path / RECORD).unlink(missing_ok=True)
     grid_record.finish(folder, given, task, parts, every, cells, floor)
 
 
-def _inputs(task: Any, parts: Mapping[str, Dataset], side: Side, given: Mapping[str, Any]) -> tuple[Inputs, Inputs]:
+def _all_inputs(
+    task: Any, parts: Mapping[str, Dataset], every: list[Line], given: Mapping[str, Any]
+) -> dict[str, tuple[Inputs, Inputs]]:
+    """Train and test rows as each line's network reads them; lines of one side share them, changed networks do not."""
     common = {"key": "data", "max_length": given["max_length"]}
-    return task.inputs(parts["train"], side.model, **common), task.inputs(parts["test"], side.model, **common)
+    shared: dict[str, tuple[Inputs, Inputs]] = {}
+    found: dict[str, tuple[Inputs, Inputs]] = {}
+    for line in every:
+        own, side = line.contender.given, line.side
+        if own is not None and own["architecture"] is not None:
+            start = finetuning.begin({**own, "model": side.model}, task, given["seed"])
+            train, test = (finetuning.read_inputs(parts[name], task, start, own, "data") for name in ("train", "test"))
+            found[line.name] = (train, test)
+            continue
+        if side.name not in shared:
+            train, test = (task.inputs(parts[name], side.model, **common) for name in ("train", "test"))
+            shared[side.name] = (train, test)
+        found[line.name] = shared[side.name]
+    return found
 
 
 def _fitted(
