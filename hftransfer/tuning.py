@@ -101,23 +101,25 @@ def reach(network: nn.Module, trainable: int | Sequence[str], new: Sequence[str]
     Raises:
         HFTransferError: there are fewer blocks, or no module of that name.
     """
-    stack = blocks(network)
+    stack, chosen = blocks(network), set(new)
     if isinstance(trainable, int):
         if trainable > len(stack):
             raise HFTransferError(
                 f"trainable: {type(network).__name__} has {len(stack)} blocks, and the last {trainable} cannot train"
             )
         still = {id(p) for module in lowest(network, len(stack) - trainable) for p in module.parameters()}
-        return Reach(trainable, frozenset(name for name, p in network.named_parameters() if id(p) not in still))
+        chosen |= {name for name, p in network.named_parameters() if id(p) not in still}
+        below = _depth(network, stack, chosen)
+        return Reach(None if below is None else max(below, trainable), frozenset(chosen))
+    names = [name for name, _ in network.named_parameters()]
     known = {name for name, module in network.named_modules() if name and any(True for _ in module.parameters())}
-    chosen = set(new)
     for pattern in trainable:
-        matched = fnmatch.filter(known, pattern) or fnmatch.filter(known, f"*.{pattern}")
+        matched = {*fnmatch.filter({*known, *names}, pattern)} or {*fnmatch.filter({*known, *names}, f"*.{pattern}")}
         if not matched:
             raise HFTransferError(
                 f"trainable: no part of {type(network).__name__} is named '{pattern}'{_near(pattern, known)}"
             )
-        chosen |= {name for name, _ in network.named_parameters() if any(name.startswith(f"{m}.") for m in matched)}
+        chosen |= {name for name in names if name in matched or any(name.startswith(f"{m}.") for m in matched)}
     return Reach(_depth(network, stack, chosen), frozenset(chosen))
 
 

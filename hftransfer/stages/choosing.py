@@ -1,6 +1,6 @@
 """What is chosen or fitted on validation rows after training: a soup, a share of the way back, a temperature."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,15 @@ from hftransfer import models
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.temperature import temperature
 from hftransfer.functional.weight_space import averaged, greedy_soup, interpolated
-from hftransfer.stages.fitting import Fit, phases, run_phase, settle_adapter
+from hftransfer.stages.fitting import Fit, phases, settle_adapter
+from hftransfer.stages.ways import run_phase
 
 State = dict[str, Tensor]
 SHARES = tuple(round(0.1 * step, 1) for step in range(11))
+NO_START = (
+    "a new head has no start to go back to; use method: linear_then_full, or a checkpoint that classifies these "
+    "labels already"
+)
 CALIBRATED = ("single_label_classification", "multi_label_classification", "token_classification")
 
 
@@ -46,7 +51,7 @@ def _soup(fit: Fit, last: str, start: State, count: int) -> None:
         seeded = replace(fit, seed=fit.seed + number, folder=fit.folder / f"seed-{number}", name=f"seed {number + 1}")
         run_phase(seeded, last)
         settle_adapter(seeded)
-        fit.network, fit.trainable = seeded.network, seeded.trainable
+        fit.network, fit.trainable, fit.watched = seeded.network, seeded.trainable, seeded.watched
         fit.curves |= {f"{last}, seed {number + 1}": seeded.curves.pop(last)}
         ingredients.append(state_of(fit.network))
 
@@ -115,34 +120,11 @@ def flat(task: str, outputs: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(outputs)), np.concatenate([np.asarray(row) for row in labels])
 
 
-def check(given: Mapping[str, Any], task: Any, classifies: bool) -> None:
-    """Refuses what has nothing to choose from.
+def check_start(given: Mapping[str, Any], new: Sequence[str]) -> None:
+    """Refuses a way back to a start that has new weights, which nothing trained.
 
     Raises:
         HFTransferError: in one line.
     """
-    near, method = given["near"] or {}, given["method"]
-    if near.get("wise_ft") is not None and method not in ("linear_then_full", "few_shot") and not classifies:
-        raise HFTransferError(
-            "near.wise_ft: a new head has no start to go back to; use method: linear_then_full, or a checkpoint that "
-            "classifies these labels already"
-        )
-    if near.get("ema") and given["early_stopping_patience"]:
-        raise HFTransferError(
-            "near.ema: the average is of the whole training, and early_stopping_patience keeps one epoch; choose one"
-        )
-    for option in ("l2_sp", "ema"):
-        if near.get(option) and method in ("frozen", "lora"):
-            raise HFTransferError(
-                f"near.{option}: method {method} leaves the pretrained weights as they are; remove it"
-            )
-    apart = [f"near.{name}" for name in ("soup", "wise_ft") if near.get(name) not in (None, 1)]
-    apart += ["architecture"] if given["architecture"] is not None else []
-    if method == "lora" and not given["merge"] and apart:
-        raise HFTransferError(
-            f"merge: false leaves an adapter of the untouched base, and {apart[0]} changes it; remove one"
-        )
-    if given["calibrate"] and task.name not in CALIBRATED:
-        raise HFTransferError(
-            f"calibrate: a temperature is for class probabilities, and {task.name} has none; remove it"
-        )
+    if (given["near"] or {}).get("wise_ft") is not None and new and given["method"] != "linear_then_full":
+        raise HFTransferError(f"near.wise_ft: {NO_START} (new: {', '.join(new[:2])})")

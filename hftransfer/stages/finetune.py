@@ -39,9 +39,10 @@ def finetune(
         ),
     ] = None,
     trainable: Annotated[
-        Annotated[int, Field(ge=0, strict=True)] | list[str],
-        Field(description="method partial: how many of the last blocks train, or names of parts"),
-    ] = 2,
+        Annotated[int, Field(ge=0, strict=True)] | list[str] | None,
+        DefaultBy("method", {"partial": 2}),
+        Field(description="method partial: how many of the last blocks train (2), or names of parts"),
+    ] = None,
     gradual: Annotated[bool, Field(description="layers begin to train one by one, from the head down")] = False,
     lora: Annotated[
         LoraFields | None,

@@ -15,10 +15,11 @@ from hftransfer.errors import HFTransferError
 from hftransfer.inputs import Inputs
 from hftransfer.methods import METHODS
 from hftransfer.runs import CHECKPOINTS, StageFolder
-from hftransfer.stages import choosing, finetuning_record
+from hftransfer.stages import choosing, contradictions, finetuning_record
 from hftransfer.stages.beginning import new_network
 from hftransfer.stages.finetuning_record import Found
-from hftransfer.stages.fitting import Fit, divided, settle_adapter
+from hftransfer.stages.fitting import Fit, divided, division, settle_adapter, training_of
+from hftransfer.stages.ways import ON_VECTORS, by_gradients
 from hftransfer.trainers.exact import estimated_steps
 
 CACHE = ".features"  # beside the stages of a run: what frozen parts made, for all of them
@@ -38,12 +39,34 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     """Checks what can be checked without weights, and counts rows and steps."""
     task, parts = _read(given)
     check(given, task)
-    rows = len(parts["train"])
-    steps = estimated_steps(given["training"], rows) * (given["near"] or {}).get("soup", 1)
-    if given["method"] == "frozen" and given["head"] != "torch":
-        steps = 0
+    if given["general"] is not None:
+        _read_general(given, task)
+    trained, taken = division(task, task.labels(parts["train"]), given, given["seed"])
+    rows = {"train": len(trained), "validation": len(taken), "test": len(parts["test"])}
     name = models.class_for(task.job, models.config_of(given["model"])).__name__
-    return {"class": name, "rows": {"train": rows, "test": len(parts["test"])}, "steps": steps}
+    steps = _steps(given, task, len(trained))
+    if given["folds"] is not None:
+        steps += given["folds"] * _steps(given, task, len(trained) * (given["folds"] - 1) // given["folds"])
+    return {"class": name, "rows": {part: count for part, count in rows.items() if count}, "steps": steps}
+
+
+def _steps(given: Mapping[str, Any], task: Any, rows: int) -> int:
+    """Steps of all phases on so many rows; a head that is solved for takes none."""
+    phases = METHODS[given["method"]].phases
+    each = [estimated_steps(training_of(given, phase), rows) for phase in phases]
+    each[-1] *= (given["near"] or {}).get("soup", 1)
+    still = task.name in ON_VECTORS and not by_gradients(given) and _ends_in_one_layer(given, task)
+    return sum(count for phase, count in zip(phases, each, strict=True) if not (phase == "head" and still))
+
+
+def _ends_in_one_layer(given: Mapping[str, Any], task: Any) -> bool:
+    """Whether a network's head is its last layer alone, or is fitted alone."""
+    if given["method"] == "few_shot" or models.classifies(given["model"], task.names):
+        return True
+    network = models.skeleton(models.config_of(given["model"]), task.job)
+    own = {id(value) for value in models.last_linear(network).parameters()}
+    inside = f"{network.base_model_prefix}."
+    return all(id(value) in own or name.startswith(inside) for name, value in network.named_parameters())
 
 
 def _read(given: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -57,30 +80,24 @@ def check(given: Mapping[str, Any], task: Any) -> None:
     Raises:
         HFTransferError: in one line.
     """
-    method = given["method"]
-    config = models.config_of(given["model"])
+    method, config = given["method"], models.config_of(given["model"])
     models.check(given["model"], task.job)
     if inputs.reads(given["model"]) == "text":
         inputs.check_length(given["model"], given["max_length"])
-    choosing.check(given, task, models.classifies(given["model"], task.names))
-    if method == "few_shot" and task.name != "single_label_classification":
-        raise HFTransferError(f"method: few_shot pairs rows of one class each, and the task is {task.name}; use lora")
-    if method == "frozen" and task.name == "causal_lm":
-        raise HFTransferError("method: frozen has no new head to fit on a language model; use lora or partial")
-    if given["lora"] is not None and method != "lora":
-        raise HFTransferError(f"lora: method {method} trains no adapter; set method: lora, or remove it")
-    if given["head"] is not None and "head" not in METHODS[method].phases:
-        raise HFTransferError(f"head: method {method} has no head of its own; set method: frozen, or remove it")
-    if given["gradual"] and method not in ("full", "partial", "scratch", "linear_then_full"):
-        raise HFTransferError(f"gradual: method {method} trains no blocks; remove it")
-    if (given["loss"] or {}).get("class_weights") and task.name != "single_label_classification":
-        raise HFTransferError(f"loss.class_weights: a row has no one class in {task.name}; remove it")
-    if given["general"] is not None and task.name == "causal_lm":
-        raise HFTransferError("general: is labelled data of the same classes; evaluate a language model on it instead")
-    if method == "partial":
-        tuning.reach(models.skeleton(config, task.job), given["trainable"])
-    if method == "lora":
-        adapters.check(models.skeleton(config, task.job), given["lora"] or {}, job=task.job, merge=given["merge"])
+    contradictions.check(given, task.name, models.classifies(given["model"], task.names))
+    if given["architecture"] is None:  # else it is seen when the parts are changed
+        if method == "partial":
+            tuning.reach(models.skeleton(config, task.job), given["trainable"])
+        if method == "lora":
+            options = {"job": task.job, "merge": given["merge"]}
+            adapters.check(models.skeleton(config, task.job), given["lora"] or {}, **options)
+
+
+def _check_start(given: Mapping[str, Any], start: Start) -> None:
+    """What only the network itself shows."""
+    choosing.check_start(given, start.new)
+    if given["method"] == "partial":
+        tuning.reach(start.network, given["trainable"])
 
 
 def begin(given: Mapping[str, Any], task: Any, seed: int) -> Start:
@@ -105,6 +122,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     task, parts = _read(given)
     check(given, task)
     start = begin(given, task, given["seed"])
+    _check_start(given, start)
     read = {name: read_inputs(part, task, start, given, "data") for name, part in parts.items()}
     general = _general(given, task, start)
     path = folder.begin()
@@ -142,8 +160,11 @@ def read_inputs(part: Any, task: Any, start: Start, given: Mapping[str, Any], ke
 def _general(given: Mapping[str, Any], task: Any, start: Start) -> Inputs | None:
     if given["general"] is None:
         return None
-    _, parts = tasks.read(given["general"], given["model"], key="general", seed=given["seed"], task_like=task)
-    return read_inputs(parts["test"], task, start, given, "general")
+    return read_inputs(_read_general(given, task)["test"], task, start, given, "general")
+
+
+def _read_general(given: Mapping[str, Any], task: Any) -> Any:
+    return tasks.read(given["general"], given["model"], key="general", seed=given["seed"], task_like=task)[1]
 
 
 def _folds(
@@ -186,8 +207,8 @@ def _fold_of(task: Any, rows: Inputs, count: int, seed: int) -> np.ndarray:
 
 
 def _save(fit: Fit, start: Start, path: Path, given: Mapping[str, Any]) -> None:
-    """The checkpoint with its reader; an adapter beside it, or alone."""
-    if processes.is_main() and fit.adapter is not None:
+    """The checkpoint with its reader; an adapter beside it, or alone: that of a changed network has no base."""
+    if processes.is_main() and fit.adapter is not None and given["architecture"] is None:
         target = path / "adapter" if given["merge"] else path
         shutil.copytree(fit.adapter, target, dirs_exist_ok=True)
     if fit.adapter is None or given["merge"]:

@@ -1,4 +1,4 @@
-"""One network fitted to labels: the phases of a method, one after another, on rows that are given."""
+"""One network being fitted to labels: its rows, its loss, and a training of whatever trains of it at the moment."""
 
 import logging
 import shutil
@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from hftransfer import adapters, models, processes, tuning
 from hftransfer.cache import Cache
-from hftransfer.cut import Cut, features
+from hftransfer.cut import Cut
 from hftransfer.data.divide import random_division, stratified_division
+from hftransfer.errors import HFTransferError
 from hftransfer.functional.classification import class_weights
-from hftransfer.functional.contrastive import cosine_pairs
-from hftransfer.functional.few_labels import linear_model
 from hftransfer.functional.l2_sp import l2_sp
 from hftransfer.functional.label_shift import balanced_sampling
 from hftransfer.inputs import Inputs
@@ -30,7 +29,7 @@ from hftransfer.trainers.thawing import Thaw
 from hftransfer.trainers.watching import Watch
 
 logger = logging.getLogger("hftransfer")
-ON_VECTORS = ("single_label_classification", "multi_label_classification", "regression")
+MOVES_BLOCKS = ("weights", "upper", "pairs")  # phases that change the pretrained blocks themselves
 SPARE = 0.5  # of the free disk, at most, is filled with states
 Losses = Callable[[nn.Module, dict[str, Any]], Tensor]
 Units = Callable[[Mapping[str, Any]], int]
@@ -71,11 +70,6 @@ def phases(given: Mapping[str, Any]) -> tuple[str, ...]:
     return METHODS[given["method"]].phases
 
 
-def run_phase(fit: Fit, phase: str) -> None:
-    """Runs one phase; killed within it, the next run goes on from its newest checkpoint."""
-    PHASES[phase](fit)
-
-
 def needs_validation(given: Mapping[str, Any]) -> bool:
     """Whether anything is chosen or fitted on rows that training does not see."""
     near = given["near"] or {}
@@ -85,89 +79,24 @@ def needs_validation(given: Mapping[str, Any]) -> bool:
 
 def divided(task: Any, inputs: Inputs, given: Mapping[str, Any], seed: int) -> tuple[Inputs, Inputs | None]:
     """Rows to train on, and rows taken out of them where something is chosen on such rows."""
+    kept, taken = division(task, inputs.labels, given, seed)
+    return (inputs.select(kept.tolist()), inputs.select(taken.tolist())) if len(taken) else (inputs, None)
+
+
+def division(task: Any, labels: Any, given: Mapping[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows to train on and of the validation rows, of which there may be none.
+
+    Raises:
+        HFTransferError: there are too few rows to take any out.
+    """
     if not needs_validation(given):
-        return inputs, None
-    strata, size = task.strata(inputs.labels), given["validation_size"]
+        return np.arange(len(labels)), np.arange(0)
+    if len(labels) < 2:
+        raise HFTransferError("validation_size: one row cannot be divided; give more labelled rows")
+    strata, size = task.strata(labels), given["validation_size"]
     if strata is None:
-        kept, taken = random_division(len(inputs.rows), size, seed)
-    else:
-        kept, taken = stratified_division(strata.tolist(), [str(k) for k in range(max(strata) + 1)], size, seed)
-    return inputs.select(kept.tolist()), inputs.select(taken.tolist())
-
-
-def _head(fit: Fit) -> None:
-    """A head on features that are made once."""
-    last = models.last_linear(fit.network) if fit.task.name in ON_VECTORS else None
-    own = {id(parameter) for parameter in last.parameters()} if last is not None else set()
-    alone = all(id(value) in own for name, value in fit.network.named_parameters() if name in set(fit.new))
-    if last is None or not alone:  # the head has layers of its own, or reads every token
-        if fit.given["head"] == "linear":
-            fit.notes.append("the head has more than one new layer, so it was trained by gradients")
-        names = frozenset(fit.new) | _last_names(fit)
-        with tuning.only(fit.network, names):
-            _on_cut(fit, 0, "head")
-        return
-    with autocast(fit.given):
-        made = features(fit.network, fit.train, fit.cache)  # (rows, width)
-    fit.trainable = sum(parameter.numel() for parameter in last.parameters())
-    if fit.given["head"] == "torch":
-        _torch_head(fit, last, made)
-        return
-    balanced = bool((fit.given["loss"] or {}).get("class_weights") or fit.given["balanced"])
-    weight, bias = linear_model(
-        made, fit.train.labels, fit.task.name,
-        outputs=last.out_features, intercept=last.bias is not None, balanced=balanced,
-    )  # fmt: skip
-    with torch.no_grad():
-        last.weight.copy_(torch.as_tensor(weight))
-        if last.bias is not None:
-            last.bias.copy_(torch.as_tensor(bias))
-
-
-def _last_names(fit: Fit) -> frozenset[str]:
-    """The last linear layer's parameters: trained also where a checkpoint gave them."""
-    if fit.task.name not in (*ON_VECTORS, "token_classification"):
-        return frozenset()
-    own = {id(parameter) for parameter in models.last_linear(fit.network).parameters()}
-    return frozenset(name for name, value in fit.network.named_parameters() if id(value) in own)
-
-
-def _torch_head(fit: Fit, last: nn.Module, made: np.ndarray) -> None:
-    """The last layer trained by gradients on stored features."""
-    rows = list(range(len(made)))
-    known = fit.train.labels
-
-    def collate(batch: Sequence[int]) -> dict[str, Tensor]:
-        stored = torch.as_tensor(np.asarray(made[list(batch)]))
-        return {"features": stored, "labels": fit.task.targets([known[row] for row in batch])}
-
-    def losses(model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        return _loss(fit, model(batch["features"]), batch["labels"])
-
-    _train(fit, last, rows, collate, None, "head", losses=losses, watch=None)
-
-
-def _weights(fit: Fit) -> None:
-    """Every weight."""
-    names = frozenset(name for name, _ in fit.network.named_parameters())
-    _on_batches(fit, fit.network, "weights", groups=_groups(fit, names))
-
-
-def _upper(fit: Fit) -> None:
-    """The last blocks or named parts; what is below them runs once."""
-    reach = tuning.reach(fit.network, fit.given["trainable"], [*fit.new, *_last_names(fit)])
-    with tuning.only(fit.network, reach.names):
-        if reach.blocks is None:
-            _on_batches(fit, fit.network, "upper", groups=_groups(fit, reach.names))
-        else:
-            _on_cut(fit, reach.blocks, "upper", groups=_groups(fit, reach.names))
-
-
-def _adapter(fit: Fit) -> None:
-    """PEFT's matrices, then merged."""
-    wrapped = adapters.wrapped(fit.network, fit.given["lora"] or {}, new=fit.new, job=fit.task.job)
-    _on_batches(fit, wrapped, "adapter")
-    fit.wrapped = wrapped
+        return random_division(len(labels), size, seed)
+    return stratified_division(strata.tolist(), [str(k) for k in range(max(strata) + 1)], size, seed)
 
 
 def settle_adapter(fit: Fit) -> None:
@@ -181,26 +110,6 @@ def settle_adapter(fit: Fit) -> None:
     fit.wrapped = None
 
 
-def _pairs(fit: Fit) -> None:
-    """The backbone alone, by what the last layer would see."""
-    last = models.last_linear(fit.network)
-    rows, collate = fit.task.training(fit.train)
-
-    def losses(model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        seen: list[Tensor] = []
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        with last.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
-            model(**inputs)
-        states = seen[0] if seen[0].dim() == 2 else models.pool(seen[0], inputs.get("attention_mask"), "last")
-        return cosine_pairs(states.float(), batch["labels"])
-
-    with tuning.frozen(last):
-        _train(
-            fit, fit.network, rows, collate, fit.train.lengths, "pairs",
-            losses=losses, units=lambda _: 1, watch=None, balanced=True,
-        )  # fmt: skip
-
-
 def autocast(given: Mapping[str, Any]) -> Any:
     """The automatic precision that training has, for what is made once in its place."""
     training = given["training"]
@@ -209,61 +118,47 @@ def autocast(given: Mapping[str, Any]) -> Any:
     return torch.autocast(processes.state().device.type, torch.bfloat16, enabled=half)
 
 
-PHASES: dict[str, Callable[[Fit], None]] = {
-    "head": _head,
-    "weights": _weights,
-    "upper": _upper,
-    "adapter": _adapter,
-    "pairs": _pairs,
-}
-
-
-def _groups(fit: Fit, names: frozenset[str]) -> list[list[nn.Parameter]] | None:
-    return tuning.descending(fit.network, names) if fit.given["gradual"] else None
-
-
-def _on_cut(fit: Fit, count: int, phase: str, groups: list[list[nn.Parameter]] | None = None) -> None:
+def on_cut(fit: Fit, count: int, phase: str, groups: list[list[nn.Parameter]] | None = None) -> None:
     """Trains the last blocks on what the lower ones made once, where the network can be cut and the disk holds it."""
     cut = Cut(fit.network, count)
     parts = [part for part in (fit.train, fit.validation) if part is not None]
     wanted = sum(cut.bytes(part) for part in parts) if cut.possible else 0
-    if not cut.possible or wanted > SPARE * shutil.disk_usage(fit.cache.folder).free:
+    free = shutil.disk_usage(next(place for place in fit.cache.folder.parents if place.exists())).free
+    if not cut.possible or processes.agree(wanted > SPARE * free):
         why = "the disk would not hold its states" if cut.possible else f"{type(fit.network).__name__} cannot be cut"
         fit.notes.append(f"the blocks that stay as they are ran at every step: {why}")
-        _on_batches(fit, fit.network, phase, groups=groups)
+        on_batches(fit, fit.network, phase, groups=groups)
         return
     with autocast(fit.given):
         stored = [cut.stored(part, fit.cache) for part in parts]
     with cut:
-        _on_batches(fit, fit.network, phase, groups, stored[0], stored[1] if len(stored) > 1 else None)
+        on_batches(fit, fit.network, phase, groups, stored[0], stored[1] if len(stored) > 1 else None)
 
 
-def _on_batches(
+def on_batches(
     fit: Fit,
     model: nn.Module,
     phase: str,
     groups: list[list[nn.Parameter]] | None = None,
-    train: Inputs | None = None,
+    train_rows: Inputs | None = None,
     validation: Inputs | None = None,
 ) -> None:
-    """Trains on the task's own batches; `train` and `validation` are rows with what a cut network is fed."""
-    train, validation = train or fit.train, validation or fit.validation
-    rows, collate = fit.task.training(train)
-    fit.trainable = tuning.trainable(model.parameters())
+    """Trains on the task's own batches; the last two are rows with what a cut network is fed."""
+    read, held = train_rows or fit.train, validation or fit.validation
+    rows, collate = fit.task.training(read)
     losses, units = _task_loss(fit)
-    _train(
-        fit, model, rows, collate, train.lengths, phase,
-        losses=losses, units=units, groups=groups, watch=_watch(fit, model, validation),
-    )  # fmt: skip
+    watch = watch_of(fit, lambda: fit.task.predict(model, held))
+    train(fit, model, rows, collate, read.lengths, phase, losses=losses, units=units, groups=groups, watch=watch)
 
 
 def _task_loss(fit: Fit) -> tuple[Losses, Units]:
     """The task's loss of a batch; of a language model, logits are made for the answers only."""
     if fit.task.name != "causal_lm":
+        loss = loss_of(fit)
 
         def losses(model: nn.Module, batch: dict[str, Any]) -> Tensor:
             inputs = {name: value for name, value in batch.items() if name != "labels"}
-            return _loss(fit, model(**inputs).logits, batch["labels"])
+            return loss(model(**inputs).logits, batch["labels"])
 
         return losses, lambda batch: labelled_units(batch["labels"])
     predictions = NextTokens(fit.network)
@@ -276,35 +171,32 @@ def _task_loss(fit: Fit) -> tuple[Losses, Units]:
     return nats, lambda batch: labelled_units(batch["labels"][:, 1:])
 
 
-def _loss(fit: Fit, logits: Tensor, labels: Tensor) -> Tensor:
+def loss_of(fit: Fit) -> Callable[[Tensor, Tensor], Tensor]:
+    """(logits, labels) -> their summed loss, with what is asked for skewed classes."""
     shape = fit.given["loss"] or {}
     weights = None
     if shape.get("class_weights"):
-        weights = torch.as_tensor(_class_weights(fit), dtype=torch.float32, device=logits.device)
-    smoothing = float(fit.given["training"].get("label_smoothing_factor", 0.0))
-    gamma = float(shape.get("focal", 0.0))
-    return fit.task.loss(logits.float(), labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction="sum")
+        counts = np.bincount(fit.train.labels, minlength=len(fit.task.names))
+        weights = torch.as_tensor(class_weights(counts), dtype=torch.float32, device=processes.state().device)
+    smoothing = float(fit.given["training"].get("label_smoothing_factor") or 0.0)
+    options = {"weights": weights, "gamma": float(shape.get("focal", 0.0)), "smoothing": smoothing}
+    return lambda logits, labels: fit.task.loss(logits.float(), labels, reduction="sum", **options)
 
 
-def _class_weights(fit: Fit) -> np.ndarray:
-    return class_weights(np.bincount(fit.train.labels, minlength=len(fit.task.names)))
-
-
-def _watch(fit: Fit, model: nn.Module, validation: Inputs | None) -> Watch | None:
-    """The task's own metric on validation rows, where training may end early."""
-    if fit.given["early_stopping_patience"] is None or validation is None:
+def watch_of(fit: Fit, predict: Callable[[], Any]) -> Watch | None:
+    """The task's own metric on validation rows, where training may end early; `predict` gives their outputs."""
+    patience = fit.given["early_stopping_patience"]
+    if patience is None or fit.validation is None:
         return None
-    name = f"eval_{fit.task.metric}"
+    name, labels = f"eval_{fit.task.metric}", fit.validation.labels
 
     def measure() -> dict[str, float]:
-        found = fit.task.score(fit.task.predict(model, validation), validation.labels)
-        return {name: found[fit.task.metric]}
+        return {name: fit.task.score(predict(), labels)[fit.task.metric]}
 
-    patience = fit.given["early_stopping_patience"]
     return Watch(measure, name, fit.task.higher_is_better, patience, keep_best=True)
 
 
-def _train(
+def train(
     fit: Fit,
     model: nn.Module,
     rows: Any,
@@ -318,13 +210,14 @@ def _train(
     groups: list[list[nn.Parameter]] | None = None,
     balanced: bool = False,
 ) -> None:
-    given = fit.given
-    last = phase == phases(given)[-1]
-    balanced = balanced or (given["balanced"] and fit.task.name == "single_label_classification")
-    training = {**given["training"], **_looks(given, watch, len(rows))}
+    """Trains what does not stand still; killed within it, the next run goes on from its newest checkpoint."""
+    given, moves_blocks = fit.given, phase in MOVES_BLOCKS
+    training = {**training_of(given, phase), **_looks(given, watch, len(rows))}
     if groups is not None:
         training["ddp_find_unused_parameters"] = True
-    average = MovingAverage(model, fit.near["ema"]) if last and fit.near.get("ema") else None
+    fit.trainable = tuning.trainable(model.parameters())
+    # an average is of the training that decides; the other phases prepare it
+    average = MovingAverage(model, fit.near["ema"]) if phase == phases(given)[-1] and fit.near.get("ema") else None
     trainer = FinetuningTrainer(
         model=model,
         args=training_arguments(training, fit.folder / phase, fit.seed),
@@ -332,11 +225,11 @@ def _train(
         data_collator=collate,
         label=fit.name if len(phases(given)) == 1 else f"{fit.name}: {phase}",
         lengths=lengths,
-        weights=balanced_sampling(fit.train.labels, len(fit.task.names)) if balanced else None,
+        weights=balanced_sampling(fit.train.labels, len(fit.task.names)) if balanced or given["balanced"] else None,
         losses=losses,
         units=units,
-        penalty=_penalty(fit, model) if phase in ("weights", "upper") else None,
-        layer_decay=given["layer_decay"] if phase in ("weights", "upper") else None,
+        penalty=_penalty(fit, model) if moves_blocks else None,
+        layer_decay=given["layer_decay"] if moves_blocks else None,
         watch=watch,
         eval_dataset=fit.validation,
         callbacks=[*([average] if average else []), *([Thaw(groups)] if groups else [])],
@@ -346,6 +239,16 @@ def _train(
         fit.watched = [entry for entry in trainer.state.log_history if watch.by in entry]
     if average is not None:
         average.settle(trainer.resumed)
+
+
+def training_of(given: Mapping[str, Any], phase: str) -> dict[str, Any]:
+    """The training settings of a phase: a head before or after another phase has a rate of its own."""
+    training = dict(given["training"])
+    if phase == "head" and len(phases(given)) > 1:
+        training["learning_rate"] = METHODS["frozen"].training["learning_rate"]
+    if phase in MOVES_BLOCKS and (given["near"] or {}).get("l2_sp"):
+        training["weight_decay"] = 0.0  # whose place the pull towards the start takes
+    return training
 
 
 def _looks(given: Mapping[str, Any], watch: Watch | None, num_rows: int) -> dict[str, Any]:

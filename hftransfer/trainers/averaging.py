@@ -15,15 +15,18 @@ FILE = "average.safetensors"
 
 
 class MovingAverage(TrainerCallback):
-    """Averages what trains, step by step; it is part of every checkpoint, so that a resumed average is the same."""
+    """Averages what trains, step by step; it is part of every checkpoint, so that a resumed average is the same.
+
+    What that is is seen when it is made: gradual unfreezing holds some of it still for a while.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay = network, decay
+        self.names = frozenset(name for name, value in network.named_parameters() if value.requires_grad)
         self.average: dict[str, Tensor] = {}
-        self.resumed: Path | None = None
 
     def _current(self) -> dict[str, Tensor]:
-        return {name: value.detach() for name, value in self.network.named_parameters() if value.requires_grad}
+        return {name: value.detach() for name, value in self.network.named_parameters() if name in self.names}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step:

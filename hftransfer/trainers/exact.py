@@ -292,7 +292,8 @@ class ExactTrainer(Trainer):
         metrics = self.watch.measure()
         self.log(metrics)
         if self.watch.keep_best and self.watch.best(self.state.log_history) == self.state.global_step:
-            watching.keep(self.model, Path(str(self.args.output_dir)), self.state.global_step)
+            moving = [value for group in self.optimizer.param_groups for value in group["params"]]
+            watching.keep(self.model, moving, Path(str(self.args.output_dir)), self.state.global_step)
         control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.stopped_early():
             control.should_training_stop = control.should_save = True

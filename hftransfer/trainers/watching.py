@@ -1,14 +1,13 @@
 """A number on rows that training does not see: it may end the training, and choose which of its weights are kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hftransfer import processes
 
@@ -41,24 +40,22 @@ class Watch:
         return self.patience is not None and best is not None and len(steps) - 1 - steps.index(best) >= self.patience
 
 
-def keep(network: nn.Module, folder: Path, step: int) -> None:
-    """Writes what training changes of a network, whole or not at all."""
+def keep(network: nn.Module, moving: Iterable[Tensor], folder: Path, step: int) -> None:
+    """Writes what training changes of a network, whole or not at all: `moving` parameters, and the buffers."""
     if not processes.is_main():
         return
-    weights = {name: value.detach().cpu().contiguous() for name, value in _changing(network)}
-    save_file(weights, folder / f".{BEST}.new", metadata={"step": str(step)})
+    places = {id(value) for value in moving}
+    weights = [(name, value) for name, value in network.named_parameters() if id(value) in places]
+    kept = {name: value.detach().cpu().contiguous() for name, value in (*weights, *network.named_buffers())}
+    save_file(kept, folder / f".{BEST}.new", metadata={"step": str(step)})
     (folder / f".{BEST}.new").replace(folder / BEST)
 
 
 @torch.no_grad()
 def restore(network: nn.Module, folder: Path, step: int) -> None:
     """Gives a network the weights that `keep` wrote at a step."""
+    places = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with safe_open(folder / BEST, framework="pt") as stored:
         assert stored.metadata()["step"] == str(step), "the weights kept are of another step"
-        for name, value in _changing(network):
-            value.copy_(stored.get_tensor(name))
-
-
-def _changing(network: nn.Module) -> list[tuple[str, Any]]:
-    weights = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
-    return [*weights, *network.named_buffers()]
+        for name in stored.keys():  # noqa: SIM118 - no mapping
+            places[name].copy_(stored.get_tensor(name))
