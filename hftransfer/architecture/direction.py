@@ -36,7 +36,9 @@ def turn(draft: Draft, decoder: bool | None) -> None:
         raise HFTransferError(f"{_KEY}: {name} has an encoder and a decoder; remove it")
     if draft.job == "causal_lm" and not decoder:
         raise HFTransferError(f"{_KEY}: a language model that sees the next token need not predict it; remove it")
-    fields = next((fields for fields in _candidates(config, decoder) if _does(config, fields, decoder)), None)
+    fields = next(
+        (fields for fields in _candidates(config, decoder) if _sees_ahead(config, fields) == {not decoder}), None
+    )
     if fields is None:
         kind = "an encoder" if decoder else "a decoder"
         raise HFTransferError(
@@ -50,7 +52,7 @@ def turn(draft: Draft, decoder: bool | None) -> None:
         )
     if decoder and fields:
         _name_ends(draft)
-    seen = "no token sees a later one" if decoder else "every token sees all others"
+    seen = "no token sees a later one" if decoder else "every token sees later ones too"
     draft.notes.append(f"{seen}{_how(fields)}")
 
 
@@ -74,7 +76,7 @@ def _candidates(config: Any, decoder: bool) -> Iterator[dict[str, Any]]:
 
 
 def _check_language_model(draft: Draft) -> None:
-    if draft.job == "causal_lm" and not _does(draft.config, {}, True):
+    if draft.job == "causal_lm" and True in _sees_ahead(draft.config, {}):
         raise HFTransferError(
             f"{_KEY}: {type(draft.source).__name__} sees the next token, which a language model must predict; set true"
         )
@@ -91,12 +93,15 @@ def _name_ends(draft: Draft) -> None:
             draft.fields[f"{name}_token_id"] = getattr(reader, f"{name}_token_id")
 
 
-def _does(config: Any, fields: dict[str, Any], decoder: bool) -> bool:
-    """Whether a network of this config and fields sees ahead, or does not, with and without padding."""
-    config = _small(type(config).from_dict({**config.to_dict(), **fields}))
-    with torch.random.fork_rng(devices=[]), models.quiet_transformers():
-        network = models.fresh_network(models.class_for("encoder", config), config).float().eval()
-        return all(_depends(network, config, padded) != decoder for padded in (False, True))
+def _sees_ahead(config: Any, fields: dict[str, Any]) -> set[bool]:
+    """Whether a network of this config and fields sees ahead, with and without padding; nothing, if it is none."""
+    try:
+        config = _small(type(config).from_dict({**config.to_dict(), **fields}))
+        with torch.random.fork_rng(devices=[]), models.quiet_transformers():
+            network = models.fresh_network(models.class_for("encoder", config), config).float().eval()
+            return {_depends(network, config, padded) for padded in (False, True)}
+    except Exception:  # of the config's own checks, or a network that wants other inputs
+        return set()
 
 
 def _heard(config: Any, job: str) -> bool:
@@ -127,7 +132,7 @@ def _depends(network: nn.Module, config: Any, padded: bool) -> bool:
 
 
 def _inputs(config: Any, padded: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Two rows that differ in their last token; with a third token behind it that pads, where asked."""
+    """Two rows that differ in their last token; with one more behind it that pads, where asked."""
     special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
     usable = [number for number in range(config.vocab_size) if number not in special][: TOKENS + 1]
     rows = [usable[:TOKENS], [*usable[: TOKENS - 1], usable[-1]]]

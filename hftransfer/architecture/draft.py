@@ -112,7 +112,7 @@ def build(draft: Draft) -> tuple[nn.Module, dict[str, Tensor]]:
                 continue
             origins[name] = weight.origin
             fresh.copy_(weight.value if not weight.origin.dim() else _filled(weight, fresh))
-    if network.can_generate() and "vocab_size" not in draft.fields:
+    if network.can_generate() and not {"vocab_size", "eos_token_id"} & draft.fields.keys():
         network.generation_config = draft.source.generation_config
     network.config._name_or_path = network.name_or_path = draft.source.config._name_or_path
     return models.ready(network).eval(), origins

@@ -11,7 +11,7 @@ from hftransfer import models
 from hftransfer.architecture.draft import KEY, Draft, Weight
 from hftransfer.architecture.pieces import ROLES, Pieces
 from hftransfer.architecture.table import CARRIED, CHANGED, NEW
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, renamed
 
 _KEY = f"{KEY}.tokenizer"
 SPECIAL = ("pad", "eos", "bos", "cls", "sep", "mask")
@@ -27,7 +27,9 @@ def replace(draft: Draft, name: str | None) -> None:
         return
     if draft.kind != "text":
         raise HFTransferError(f"{_KEY}: the model reads {draft.kind}s; remove it")
-    old, new = models.tokenizer(draft.model), models.tokenizer(name)
+    old = models.tokenizer(draft.model)
+    with renamed("model", _KEY):
+        new = models.tokenizer(name)
     draft.reader = _fitted(new, old)
     if new.get_vocab() == old.get_vocab() and new.pad_token_id == old.pad_token_id:
         draft.notes.append(f"the tokenizer {models.public_name(name)} has the same {len(old)} tokens")
@@ -83,9 +85,14 @@ def _fitted(new: Any, old: Any) -> Any:
     """The new tokenizer, with what the network decides and not the vocabulary: which inputs, how many, which side."""
     if new.pad_token_id is None:
         raise HFTransferError(f"{_KEY}: it has no padding token; set its pad_token")
-    new.model_input_names = [name for name in new.model_input_names if name in old.model_input_names]
-    new.model_max_length = min(new.model_max_length, old.model_max_length)
-    new.padding_side = old.padding_side
+    decided = {
+        "model_input_names": [name for name in new.model_input_names if name in old.model_input_names],
+        "model_max_length": min(new.model_max_length, old.model_max_length),
+        "padding_side": old.padding_side,
+    }
+    for name, value in decided.items():
+        setattr(new, name, value)
+        new.init_kwargs[name] = value  # what is saved
     return new
 
 
@@ -124,16 +131,19 @@ def _fields(config: Any, tokenizer: Any, size: int) -> dict[str, Any]:
 def _shift_positions(draft: Draft) -> None:
     """RoBERTa's relatives count positions from the padding token's number on: with another number, the rows move."""
     before = models.first_position(draft.source)
-    after = models.first_position(draft.skeleton())
+    if not before:
+        return
+    try:
+        after = models.first_position(draft.skeleton())
+    except HFTransferError as error:
+        raise HFTransferError(
+            f"{_KEY}: {type(draft.source).__name__} counts positions from the padding token's number on, and this "
+            f"tokenizer's is {draft.fields['pad_token_id']}; choose one that numbers it among its first tokens"
+        ) from error
     if before == after:
         return
     path = next(n for n, m in draft.source.named_modules() if n.endswith("position_embeddings")) + ".weight"
     old = draft.weights[path].value
-    if after > len(old):
-        raise HFTransferError(
-            f"{_KEY}: {type(draft.source).__name__} counts positions from the padding token's number on, and this "
-            f"tokenizer's is {after - 1}; choose one that numbers it among its first tokens"
-        )
     size = len(old) - before + after
     draft.fields["max_position_embeddings"] = size
     value = old.new_zeros(size, old.shape[1])
