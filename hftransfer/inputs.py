@@ -38,7 +38,8 @@ def kind_of(config: Any) -> Kind:
     """What an architecture reads. A ViT of one channel may read spectrograms: its reader tells."""
     if hasattr(config, "image_size") or config.model_type == "imagegpt":
         return "image"
-    return "sound" if hasattr(config, "num_conv_pos_embeddings") else "text"
+    heard = hasattr(config, "num_conv_pos_embeddings") or config.model_type == "audio-spectrogram-transformer"
+    return "sound" if heard else "text"
 
 
 def reads(model: Any) -> Kind:
@@ -116,11 +117,12 @@ def labelled_inputs(
         return Inputs(found, labels[found.numbers], image_batch(reader, config))
     heard = sounds.readable(content, key=key, sampling_rate=reader.sampling_rate)
     labels = labels[list(heard.numbers)]
-    if hasattr(reader, "num_mel_bins"):
+    if kind_of(config) == "image":
         pictures = spectrograms.SpectrogramBatch(reader)
         rows = spectrograms.spectrograms(heard, reader)
         return Inputs(rows, labels, lambda batch: {"pixel_values": pictures(batch, None)})
-    lengths = [len(waveform) for waveform in heard.waveforms]
+    alike = hasattr(reader, "num_mel_bins")  # spectrograms of one length
+    lengths = None if alike else [len(waveform) for waveform in heard.waveforms]
     return Inputs(heard, labels, lambda batch: sounds.padded(reader, batch), lengths)
 
 

@@ -13,6 +13,7 @@ from hftransfer.models.quiet import brief, quiet_transformers
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model", "vocab.json")
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+_SPACE = {"type": "Prepend", "prepend": " "}
 READERS = {"text": "AutoTokenizer", "image": "AutoImageProcessor", "sound": "AutoFeatureExtractor"}
 
 
@@ -75,14 +76,25 @@ def hears(model: Any) -> bool:
 
 
 def for_words(reader: Any) -> Any:
-    """A tokenizer that takes texts cut into words: those of GPT-2's kind need to be told that a space precedes each."""
-    cuts = type(reader.backend_tokenizer.pre_tokenizer).__name__
-    if cuts != "ByteLevel" or getattr(reader, "add_prefix_space", False):
+    """A tokenizer that takes texts cut into words: those of bytes need to be told that a space precedes each.
+
+    GPT-2's kind has a setting for it. Where a rule of its own cuts texts before (Llama 3, Qwen), that setting would
+    put a space before each of the rule's cuts, so the space is put there when a text is normalised.
+    """
+    stored = json.loads(reader.backend_tokenizer.to_str())
+    cuts = stored["pre_tokenizer"] or {}
+    steps = cuts.get("pretokenizers", [cuts])
+    rules = stored["normalizer"] or {"type": "Sequence", "normalizers": []}
+    rules = rules["normalizers"] if rules["type"] == "Sequence" else [rules]
+    bytes_only = any(step.get("type") == "ByteLevel" for step in steps)
+    if not bytes_only or _SPACE in rules or any(step.get("add_prefix_space") for step in steps):
         return reader
     changed = copy.deepcopy(reader)
+    if "pretokenizers" in cuts:
+        stored["normalizer"] = {"type": "Sequence", "normalizers": [*rules, _SPACE]}
+    else:
+        cuts["add_prefix_space"] = changed.add_prefix_space = True
+    made = type(reader.backend_tokenizer).from_str(json.dumps(stored))
     backend = changed.backend_tokenizer
-    stored = json.loads(backend.to_str())
-    stored["pre_tokenizer"]["add_prefix_space"] = True
-    backend.pre_tokenizer = type(backend).from_str(json.dumps(stored)).pre_tokenizer
-    changed.add_prefix_space = True
+    backend.normalizer, backend.pre_tokenizer = made.normalizer, made.pre_tokenizer
     return changed

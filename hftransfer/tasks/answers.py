@@ -171,44 +171,51 @@ def _plain(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
         content, answer = message["content"], message["role"] == ANSWERING
         apart = not said or said[-1].isspace() or content[:1].isspace()
         added = content if apart else f" {content}"
-        whole = reader(said + added, add_special_tokens=False)["input_ids"]
-        if whole[: len(known)] != known:  # a piece spans both; alone, the prompt is read as it will be read later
-            whole = known + reader(added, add_special_tokens=False)["input_ids"]
-        new = whole[len(known) :]
+        new = _continued(reader, said, known, added)
         pieces.append(([*new, end] if answer and end is not None else new, answer))
-        said, known = ("", []) if answer else (said + added, whole)
+        said, known = ("", []) if answer else (said + added, known + new)
     return pieces
 
 
+def _continued(reader: Any, said: str, known: list[int], added: str) -> list[int]:
+    """The ids of what is added to a text of known ids, which stay: it is read as it will be when it is alone."""
+    whole: list[int] = reader(said + added, add_special_tokens=False)["input_ids"]
+    if whole[: len(known)] == known:
+        return whole[len(known) :]
+    return list(reader(added, add_special_tokens=False)["input_ids"])  # a piece spans both
+
+
 def _templated(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
-    """What the template adds with each answer is the answer: its words and what ends its turn."""
+    """What the template adds with each answer is the answer: its words and what ends its turn.
+
+    What is said before anything was asked is no answer.
+    """
     pieces: list[tuple[list[int], bool]] = []
-    before: list[int] = []
+    said, known = "", list[int]()
     for number, message in enumerate(talk):
-        if message["role"] != ANSWERING:
+        if message["role"] != ANSWERING or not number:
             continue
         prompt = _rendered(reader, talk[:number], add_generation_prompt=True)
         whole = _rendered(reader, talk[: number + 1], add_generation_prompt=False)
-        if prompt[: len(before)] != before or whole[: len(prompt)] != prompt:
+        if not prompt.startswith(said) or not whole.startswith(prompt):
             raise HFTransferError(
                 "data: the tokenizer's chat template changes what was said before, so answers cannot be told from "
                 "prompts; give prompt and completion columns and a tokenizer without a template"
             )
-        answer = whole[len(prompt) :]
+        asked = _continued(reader, said, known, prompt[len(said) :])
+        known = known + asked
+        answer = _continued(reader, prompt, known, whole[len(prompt) :])
+        said, known = whole, known + answer
         ended = len(answer) - answer[::-1].index(reader.eos_token_id) if reader.eos_token_id in answer else len(answer)
-        pieces += [(prompt[len(before) :], False), (answer[:ended], True), (answer[ended:], False)]
-        before = whole
+        pieces += [(asked, False), (answer[:ended], True), (answer[ended:], False)]
     return pieces
 
 
-def _rendered(reader: Any, talk: Talk, *, add_generation_prompt: bool) -> list[int]:
+def _rendered(reader: Any, talk: Talk, *, add_generation_prompt: bool) -> str:
     try:
-        made = reader.apply_chat_template(
-            list(talk), tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
-        )
+        return str(reader.apply_chat_template(list(talk), tokenize=False, add_generation_prompt=add_generation_prompt))
     except Exception as error:  # a template raises what it likes
         roles = ", ".join(message["role"] for message in talk)
         raise HFTransferError(
             f"data: the tokenizer's chat template refuses messages of the roles {roles} ({models.brief(error)})"
         ) from error
-    return list(made["input_ids"])
