@@ -17,6 +17,7 @@ import hftransfer.recipe
 from hftransfer import runs
 from hftransfer.errors import HFTransferError
 from hftransfer.trainers.exact import EpochSampler, EpochSetter, SoundCheckpoints, sound_checkpoint
+from hftransfer.trainers.finetuning import FinetuningTrainer
 
 QUICK = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
 STEADY = {**QUICK, "save_strategy": "steps", "save_steps": 3}
@@ -28,6 +29,25 @@ PRETRAININGS = {
     "pretrain_decayed": {"layer_decay": 0.5, "freeze": "embeddings"},
     # the head's training must leave no automatic precision behind, nor keep the next one from setting it up
     "pretrain_bf16": {"training": {**STEADY, "bf16": True}},
+}
+FINETUNINGS = {
+    "finetune": {},
+    "finetune_partial": {"method": "partial", "trainable": 1},
+    "finetune_lora": {"method": "lora", "lora": {"r": 2}},
+    "finetune_lp_ft": {"method": "linear_then_full"},
+    "finetune_few_shot": {"method": "few_shot"},
+    "finetune_torch_head": {"method": "frozen", "head": "torch"},
+    "finetune_ema": {"near": {"ema": 0.7}, "gradual": True},
+    "finetune_soup": {"method": "lora", "lora": {"r": 2}, "near": {"soup": 2}},
+    "finetune_early": {"early_stopping_patience": 1, "gradual": True, "near": {"l2_sp": 0.1}},
+    "finetune_folds": {"folds": 2, "calibrate": True},
+}
+LAST = {  # how the last training is called, which is interrupted twice
+    **dict.fromkeys(PRETRAININGS, "pretrain"),
+    **dict.fromkeys(FINETUNINGS, "fine-tune"),
+    "finetune_lp_ft": "fine-tune: weights",
+    "finetune_few_shot": "fine-tune: pairs",
+    "finetune_soup": "seed 2",
 }
 
 
@@ -56,8 +76,8 @@ def train_again(self, *arguments, **keywords):
 
 def stage(name, tiny_bert, reviews, folder):
     common = {"training": STEADY, "max_length": 16, "seed": 5, "output_dir": str(folder)}
-    if name == "finetune":
-        return hftransfer.finetune(str(tiny_bert), reviews("source"), **common)
+    if name in FINETUNINGS:
+        return hftransfer.finetune(str(tiny_bert), reviews("source"), **{**common, **FINETUNINGS[name]})
     if name.startswith("pretrain"):
         data = [reviews("source"), reviews("target")]
         return hftransfer.pretrain(str(tiny_bert), data, head_steps=5, **{**common, **PRETRAININGS[name]})
@@ -74,11 +94,11 @@ def test_weighted_rows_come_as_often_as_they_should():
     assert counts.sum() == 20_000 and counts[0] / counts.sum() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["finetune", *PRETRAININGS, "mcc", "cdan", "udalm"])
+@pytest.mark.parametrize("name", [*FINETUNINGS, *PRETRAININGS, "mcc", "cdan", "udalm"])
 def test_an_interrupted_stage_ends_with_the_same_bits(name, tiny_bert, reviews, tmp_path, monkeypatch):
     whole = stage(name, tiny_bert, reviews, tmp_path / "whole")
     train = Trainer.train
-    last = {"finetune": "fine-tune", **dict.fromkeys(PRETRAININGS, "pretrain")}.get(name, f"adapt ({name})")
+    last = LAST.get(name, f"adapt ({name})")
     stops = [("", 4), (last, 5), (last, 13)]  # in the first phase; in the last one, and there in a later epoch
     for label, step in stops:
 
@@ -135,7 +155,9 @@ def test_a_training_that_ended_within_an_epoch_is_not_trained_on(tiny_bert, revi
     training = {**STEADY, "max_steps": 4, "lr_scheduler_type": "constant", "warmup_steps": 0}
 
     def trained(folder):
-        return hftransfer.finetune(str(tiny_bert), reviews("source"), training=training, output_dir=str(folder))
+        return hftransfer.finetune(
+            str(tiny_bert), reviews("source"), training=training, max_length=16, output_dir=str(folder)
+        )
 
     whole = trained(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -216,16 +238,16 @@ def test_a_checkpoint_of_another_number_of_processes_is_not_used(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_bert, reviews, tmp_path, monkeypatch):
-    computed = Trainer.compute_loss
+    computed = FinetuningTrainer.compute_loss
 
     def diverging(self, *arguments, **keywords):
         loss = computed(self, *arguments, **keywords)
         return loss * float("nan") if self.state.global_step >= 4 else loss
 
-    monkeypatch.setattr(Trainer, "compute_loss", diverging)
+    monkeypatch.setattr(FinetuningTrainer, "compute_loss", diverging)
     with pytest.raises(HFTransferError, match=r"loss is nan at step [5-9].*checkpoint-3"):
         stage("finetune", tiny_bert, reviews, tmp_path / "out")
-    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints")
+    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints" / "whole" / "weights")
     assert kept is not None and kept.name == "checkpoint-3"
 
 
@@ -238,7 +260,7 @@ def test_weights_spoiled_while_the_loss_looks_well_are_never_sealed(tiny_bert, r
     monkeypatch.setattr(SoundCheckpoints, "on_log", lambda self, args, state, control, **_: None)
     with pytest.raises(HFTransferError, match=r"a weight is not finite at step 6; .*checkpoint-3"):
         stage("finetune", tiny_bert, reviews, tmp_path / "out")
-    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints")
+    kept = sound_checkpoint(tmp_path / ".out.partial" / "checkpoints" / "whole" / "weights")
     assert kept is not None and kept.name == "checkpoint-3"
 
 

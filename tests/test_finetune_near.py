@@ -114,7 +114,7 @@ def test_the_average_is_that_of_the_steps(gradual, tiny_bert, reviews, tmp_path,
 def test_layers_begin_to_train_from_the_head_down(tiny_bert, reviews, tmp_path, watched):
     finetune(tiny_bert, reviews("source"), tmp_path / "out", gradual=True)
     _, *steps = watched
-    tops = [[name for name in step["names"]] for step in steps]
+    tops = [list(step["names"]) for step in steps]
     sizes = [len(names) for names in tops]
     assert sizes == sorted(sizes) and len(set(sizes)) == 4
     assert {name.split(".")[0] for name in tops[0] if not name.startswith("bert.pooler")} == {"classifier"}
@@ -313,7 +313,7 @@ def test_rare_classes_are_drawn_as_often(tiny_bert, tmp_path, monkeypatch):
     path = tmp_path / "skewed.csv"
     path.write_text("text,label\n" + "the pan is quiet,calm\n" * 90 + "a noisy pan,loud\n" * 10)
     finetune(tiny_bert, str(path), tmp_path / "out", balanced=True, training={**QUICK, "num_train_epochs": 1})
-    task, rows = held_out(tiny_bert, str(path), "train")
+    _, rows = held_out(tiny_bert, str(path), "train")
     assert 0.3 < np.mean(rows.labels[drawn]) < 0.7
 
 
@@ -349,9 +349,9 @@ def lively(model, folder):
 
 def test_pairs_bring_rows_of_a_class_together(tiny_bert, reviews, tmp_path):
     data, model = reviews("source"), lively(tiny_bert, tmp_path / "lively")
-    training = {**QUICK, "num_train_epochs": 4}
+    training = {**QUICK, "num_train_epochs": 10}
     result = finetune(model, data, tmp_path / "out", method="few_shot", training=training)
-    task, rows = held_out(tiny_bert, data, "train")
+    _, rows = held_out(tiny_bert, data, "train")
 
     def apart(network):
         with torch.no_grad():

@@ -72,8 +72,10 @@ def points(folder: Path, last: bool = True) -> list[float]:
         ("pretrain", {"head_steps": 2}),
         ("pretrain", {"objective": "causal_lm", "config": GPT2, "layer_decay": 0.8}),
         ("finetune", {}),
+        ("finetune", {"method": "partial", "trainable": 1, "near": {"l2_sp": 0.5}}),
+        ("finetune", {"method": "lora", "lora": {"r": 2}, "calibrate": True}),
     ],
-    ids=["mcc", "coral", "masked_lm", "causal_lm", "finetune"],
+    ids=["mcc", "coral", "masked_lm", "causal_lm", "finetune", "partial", "lora"],
 )
 def test_two_processes_equal_one_with_the_doubled_batch(verb, options, still_bert, reviews, tmp_path, capfd):
     source, target = reviews("source", 80), reviews("target", 80)

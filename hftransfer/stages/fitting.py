@@ -103,7 +103,7 @@ def settle_adapter(fit: Fit) -> None:
     """Writes the adapter, and makes it part of the network where its method allows that."""
     if fit.wrapped is None:
         return
-    fit.adapter = fit.folder / "adapter"
+    fit.adapter = fit.folder / "settled"  # beside the phases' trainings
     shutil.rmtree(fit.adapter, ignore_errors=True)
     adapters.save(fit.wrapped, fit.adapter, models.public_name(fit.given["model"]))
     fit.network = adapters.merged(fit.wrapped) if adapters.can_merge(fit.wrapped) else fit.wrapped
