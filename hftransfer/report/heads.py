@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MODEL = 'model = "."  # this folder, or its id on the Hub\n'
+_LOADED = """\
+from transformers import {names}
+
+{model}network = {auto}.from_pretrained(model)
+"""
 _PUT_ON = """\
-base = {base}  # what the adapter is put on: an id on the Hub, or a folder
+from peft import PeftModel
+from transformers import AutoConfig, {names}
+from transformers.utils import cached_file
+
+{model}base = {base}  # what the adapter is put on: an id on the Hub, or a folder
 config = AutoConfig.from_pretrained(cached_file(model, "base_config.json"))
 network = PeftModel.from_pretrained({auto}.from_pretrained(base, config=config), model).eval()
+"""
+_READER = """\
+reader = {reader}.from_pretrained(model{options})
 """
 _PICTURE = 'picture = Image.new("{mode}", (64, 64))  # or Image.open("picture.png").convert("{mode}")\n'
 _SOUND = (
@@ -63,16 +75,13 @@ def snippet(head: Head, config: Mapping[str, Any], base: str | None = None) -> s
     if config.get("model_type") == "lstm":
         imports += "import hftransfer.lstm  # pip install hftransfer\n"
     names, options = sorted([head.auto, reader]), ', backend="pil"' if head.reads == "image" else ""
+    filled = {"names": ", ".join(names), "model": MODEL, "auto": head.auto}
     if base is None:
-        imports += f"from transformers import {', '.join(names)}\n"
-        network = f"network = {head.auto}.from_pretrained(model)\n"
+        loaded = _LOADED.format(**filled)
     else:
-        imports += "from peft import PeftModel\n"
-        imports += f"from transformers import AutoConfig, {', '.join(names)}\n"
-        imports += "from transformers.utils import cached_file\n"
-        network = _PUT_ON.format(base=json.dumps(re.sub(r"[`\s]", " ", base)), auto=head.auto)
-    read = f"reader = {reader}.from_pretrained(model{options})\n"
-    return f"{imports}\n{MODEL}{network}{read}{_example(head, config)}{_ANSWERS[head.task]}"
+        loaded = _PUT_ON.format(base=json.dumps(re.sub(r"[`\s]", " ", base)), **filled)
+    read = _READER.format(reader=reader, options=options)
+    return f"{imports}{loaded}{read}{_example(head, config)}{_ANSWERS[head.task]}"
 
 
 def _example(head: Head, config: Mapping[str, Any]) -> str:
