@@ -161,7 +161,8 @@ def test_kept_layers_are_those_of_the_checkpoint(checkpoints, name, job, chosen,
     old.load_state_dict({n: v for n, v in made.network.state_dict().items() if n in made.new}, strict=False)
     assert torch.allclose(logits(made.network), logits(old), atol=1e-6)
     assert torch.equal(logits(reloaded(made.network, job, tmp_path)), logits(made.network))
-    assert f"layers {', '.join(map(str, chosen))} of 4 are kept" in made.notes
+    named = f"layers {', '.join(map(str, chosen))} of 4 are" if len(chosen) > 1 else f"layer {chosen[0]} of 4 is"
+    assert f"{named} kept" in made.notes
     assert adds_up(made)["blocks"][1:] == [0, 0]
 
 

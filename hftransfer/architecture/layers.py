@@ -37,7 +37,8 @@ def keep(draft: Draft, layers: int | str | Sequence[int] | None) -> None:
             weights[f"{path}.{moved[int(inside[1])]}.{inside[2]}"] = weight
     draft.weights = weights
     _check(draft, path, chosen)
-    draft.notes.append(f"layers {', '.join(map(str, chosen))} of {len(stack)} are kept")
+    named, kept = ("layer", "is") if len(chosen) == 1 else ("layers", "are")
+    draft.notes.append(f"{named} {', '.join(map(str, chosen))} of {len(stack)} {kept} kept")
 
 
 def numbers(layers: int | str | Sequence[int], there: int, name: str) -> list[int]:

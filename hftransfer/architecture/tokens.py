@@ -42,8 +42,8 @@ def replace(draft: Draft, name: str | None) -> None:
     _shift_positions(draft)
     counts = Counter(source.code for source in sources)
     draft.notes.append(
-        f"of {len(sources)} tokens of {models.public_name(name)}, {counts[CARRIED]} are carried over, "
-        f"{counts[CHANGED]} are means of the old tokens of their text, {counts[NEW]} are new"
+        f"of {len(sources)} tokens of {models.public_name(name)}, carried over: {counts[CARRIED]}; means of the old "
+        f"tokens of their text: {counts[CHANGED]}; new: {counts[NEW]}"
     )
 
 
