@@ -4,8 +4,7 @@
     python benchmarks/finetuning.py --only frozen --rounds 3 --no_memory
     python benchmarks/finetuning.py --rows 2000 --epochs 3 --no_memory --data '{"path": "a.csv", "columns": ...}'
 
-Peers, each in the stock `Trainer` with rows in a random order, in fp32 as it does by default, and in bf16 where the
-hardware computes in it:
+Peers, in the stock `Trainer`: rows in a random order, fp32 by default, and bf16 where the hardware computes in it.
 
 full    what transformers' `run_glue.py` does: every row padded to `--max_length`, the library's default collator
 lora    PEFT's LoRA on the same linear layers, rows padded to the longest of the batch
@@ -57,6 +56,7 @@ from hftransfer.trainers.exact import has_bf16
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO = '{"path": "demo/api_docs", "name": "scipy"}'
+QUIET = {"report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 
 
 class Setting(NamedTuple):
@@ -81,14 +81,9 @@ def stock(
     setting: Setting, model: Any, folder: Path, *, padded: bool, prepared: Any = None, bf16: bool = False
 ) -> Trainer:
     arguments = TrainingArguments(
-        **setting.fields,
+        **{**setting.fields, **QUIET, "bf16": bf16, "seed": setting.given["seed"]},
         output_dir=str(folder),
-        seed=setting.given["seed"],
-        bf16=bf16,
         use_cpu=not torch.accelerator.is_available(),
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
     )
     trainer = Trainer(
         model=prepared(model) if prepared else model,
@@ -188,12 +183,11 @@ def load(given: argparse.Namespace, way: str, seed: int) -> Setting:
     called = {"method": way, "max_length": given.max_length, "max_train_samples": given.rows, "seed": seed}
     found = validate(hftransfer.finetune, {"model": MODEL, "data": spec, **called})
     task, parts = tasks.read(found["data"], MODEL, key="data", seed=42, max_samples=given.rows)
+    rows, epochs = len(parts["train"]), given.frozen_epochs if way == "frozen" else given.epochs
     start = finetuning.begin(found, task, seed)
     read = {name: finetuning.read_inputs(part, task, start, found, "data") for name, part in parts.items()}
-    epochs = given.frozen_epochs if way == "frozen" else given.epochs
-    batch, rows = given.batch, len(parts["train"])
-    fields = {**DEFAULTS[way], "per_device_train_batch_size": batch, "num_train_epochs": epochs, "save_strategy": "no"}
-    fields["max_steps"] = math.ceil(rows / batch) * epochs
+    fields = {**DEFAULTS[way], "per_device_train_batch_size": given.batch, "save_strategy": "no"}
+    fields |= {"num_train_epochs": epochs, "max_steps": math.ceil(rows / given.batch) * epochs}
     mapped = functools.partial(tokenised, parts["train"], start.reader, max_length=given.max_length)
     padded, ragged = mapped(padding="max_length"), mapped(padding=False)
     return Setting(found, fields, task, start, start.network, *read.values(), padded, ragged, rows * epochs)
@@ -204,9 +198,9 @@ def compared(given: argparse.Namespace, way: str) -> tuple[dict[str, list[dict[s
     for seed in range(42, 42 + given.rounds):
         setting = load(given, way, seed)
         with tempfile.TemporaryDirectory() as folder:
-            if seed == 42:  # what a process does once is no side's
+            for name in ("peer", "ours") if seed == 42 else ():  # what a process does once is no side's
                 once = setting._replace(fields={**setting.fields, "max_steps": 1})
-                measure(WAYS[way]["peer"], once, Path(folder) / "first")
+                measure(WAYS[way][name], once, Path(folder) / "once" / name)
             for name, make in WAYS[way].items():
                 found[name].append(measure(make, setting, Path(folder) / name))
                 print(way, name, {key: round(value, 3) for key, value in found[name][-1].items()}, file=sys.stderr)
@@ -222,9 +216,8 @@ def measure(make: Maker, setting: Setting, folder: Path) -> dict[str, float]:
     side.train()
     seconds = time.perf_counter() - started
     vars(side.model).pop("forward", None)  # accelerate's, in bf16
-    outputs = setting.task.predict(side.model, setting.test)
-    score = setting.task.score(outputs, setting.test.labels)[setting.task.metric]
-    return {"seconds": seconds, "speed": setting.examples / seconds, "score": score}
+    scores = setting.task.score(setting.task.predict(side.model, setting.test), setting.test.labels)
+    return {"seconds": seconds, "speed": setting.examples / seconds, "score": scores[setting.task.metric]}
 
 
 def _speeds(way: str, found: dict[str, list[dict[str, float]]], setting: Setting, given: argparse.Namespace) -> Table:
@@ -245,7 +238,8 @@ def _speeds(way: str, found: dict[str, list[dict[str, float]]], setting: Setting
 
 
 def _memory(sides: Iterable[str]) -> Table:
-    table = Table("", "MiB", title=f"memory beside the first weights, 3 steps, {machine()}", title_justify="left")
+    title = f"memory beside the first weights, 3 steps, {machine()}"
+    table = Table("", "MiB", title=title, title_justify="left", min_width=len(title) + 2)
     for side in sides:
         table.add_row(side, f"{in_fresh_process(side):.0f}")
     return table
