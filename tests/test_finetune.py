@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import (
@@ -22,7 +23,10 @@ from transformers import (
 
 import hftransfer
 from hftransfer import models, scratch, tasks, tuning
+from hftransfer.errors import HFTransferError
 from hftransfer.functional.few_labels import linear_model
+from hftransfer.signatures import validate
+from hftransfer.stages import finetune as finetune_stage
 
 QUICK = {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "bf16": False}
 NAMES = ["calm", "loud"]
@@ -239,3 +243,226 @@ def test_parts_by_name(made, data, tmp_path):
     assert not any("ran at every step" in note for note in embeddings.evidence["notes"])
     moved, _ = changed(embeddings.path, made["bert"], "bert")
     assert "bert.embeddings.word_embeddings.weight" in moved and not [n for n in moved if "encoder" in n]
+
+
+def recipe(model, data, folder, **options):
+    given = {"data": "$source", "training": QUICK, "max_length": 24, **options}
+    written = {"name": "small", "model": str(model), "source": data, "stages": [{"finetune": given}]}
+    return hftransfer.run(written, output_dir=str(folder))
+
+
+def tags(path):
+    """Words in which every colour begins an entity."""
+    rows = [("the soup is very quiet", [0, 1, 2, 0, 0]), ("a knife and some weird soil", [0, 1, 0, 0, 1, 2])] * 12
+    names = ["O", "B-thing", "I-thing"]
+    lines = [json.dumps({"tokens": text.split(), "label": [names[tag] for tag in row]}) for text, row in rows]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def several(path):
+    """Texts with any number of topics."""
+    rows = [("quiet pan", ["calm"]), ("noisy oven", ["loud"]), ("weird noisy soup", ["loud", "odd"]), ("knife", [])]
+    path.write_text("\n".join(json.dumps({"text": text, "label": labels}) for text, labels in rows * 10))
+    return str(path)
+
+
+def numbers(path):
+    """Texts with a number."""
+    rng = np.random.default_rng(0)
+    rows = [{"text": " ".join(["noisy"] * n + ["pan"]), "label": n + float(rng.random())} for n in range(5)] * 8
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+def pairs(path):
+    """Two sentences that say the same, or not."""
+    rows = [("the pan", "the pan", "same"), ("the pan", "a knife", "other"), ("soup", "soil", "other")] * 12
+    path.write_text("sentence1,sentence2,label\n" + "\n".join(",".join(row) for row in rows))
+    return str(path)
+
+
+def answers(path):
+    """Prompts and what to say."""
+    rows = [{"prompt": f"the {word} is", "completion": "very quiet"} for word in ("pan", "oven", "knife", "soup")] * 6
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+TASKS = {
+    "token_classification": (tags, "AutoModelForTokenClassification"),
+    "multi_label_classification": (several, "AutoModelForSequenceClassification"),
+    "regression": (numbers, "AutoModelForSequenceClassification"),
+    "single_label_classification": (pairs, "AutoModelForSequenceClassification"),
+    "causal_lm": (answers, "AutoModelForCausalLM"),
+}
+
+
+@pytest.mark.parametrize(
+    "task, kind, options",
+    [
+        ("token_classification", "bert", {}),
+        ("token_classification", "bert", {"method": "frozen"}),
+        ("token_classification", "gpt", {"method": "partial", "trainable": 1, "early_stopping_patience": 1}),
+        ("multi_label_classification", "bert", {"method": "frozen", "calibrate": True}),
+        ("multi_label_classification", "gpt", {"loss": {"focal": 1.0}, "early_stopping_patience": 1}),
+        ("regression", "bert", {"method": "linear_then_full", "near": {"wise_ft": "best"}}),
+        ("regression", "gpt", {"method": "frozen", "head": "torch"}),
+        ("single_label_classification", "bert", {"method": "few_shot"}),
+        ("causal_lm", "gpt", {}),
+        ("causal_lm", "gpt", {"method": "lora", "lora": {"r": 2}}),
+        ("causal_lm", "gpt", {"method": "partial", "trainable": 1, "near": {"wise_ft": 0.5}}),
+        ("causal_lm", "gpt", {"early_stopping_patience": 1, "near": {"soup": 2}}),
+    ],
+)
+def test_every_task_ends_in_its_own_kind_of_checkpoint_and_a_report(task, kind, options, made, tmp_path):
+    make, auto = TASKS[task]
+    data = make(tmp_path / ("data.csv" if make is pairs else "data.jsonl"))
+    ran = recipe(made[kind], data, tmp_path / "out", **options)
+    network = getattr(transformers, auto).from_pretrained(tmp_path / "out" / "final")
+    told, rows = tasks.read(data, str(made[kind]), key="data", seed=42)
+    assert told.name == task
+    held = told.inputs(rows["test"], str(made[kind]), key="data", max_length=24)
+    score = told.score(told.predict(models.ready(network), held), held.labels)
+    numbers = ran.metrics["finetune"]
+    assert numbers[told.metric] == pytest.approx(score[told.metric], abs=1e-4)
+    page = (tmp_path / "out" / "report.html").read_text()
+    card = (tmp_path / "out" / "final" / "README.md").read_text()
+    assert "labelled rows" in page and "Fine-tune on labels" in page and len(card) > 500
+    if task == "causal_lm":
+        assert numbers["loss"] < 5 and numbers["perplexity"] > 1
+
+
+def refuse(model, data, **options):
+    """The one line of an error that is found before anything is read of the weights, and also by `plan`."""
+    given = {"training": QUICK, "max_length": 16, **options}
+    with pytest.raises(HFTransferError) as told:
+        hftransfer.finetune(str(model), data, output_dir="never", **given)
+    line = str(told.value)
+    assert "\n" not in line
+    if not line.startswith("finetune: "):
+        with pytest.raises(HFTransferError) as planned:
+            plan(str(model), data, **given)
+        assert str(planned.value) == line
+    return line
+
+
+def plan(model, data, **options):
+    given = {"training": QUICK, "max_length": 16, "seed": 1, **options}
+    checked = validate(finetune_stage.finetune, {"model": str(model), "data": data, **given})
+    return finetune_stage.plan(**checked)
+
+
+BAD = [  # network, options, what the line begins with, what else it says
+    ("bert", {"method": "partial", "trainable": 3}, "trainable: ", "has 2 blocks, and the last 3"),
+    ("bert", {"method": "partial", "trainable": ["encodr"]}, "trainable: ", "did you mean 'bert.encoder'"),
+    ("bert", {"trainable": 1}, "finetune: trainable: ", "method full has no such option"),
+    ("bert", {"method": "lora", "lora": {"target_modules": ["q_proj"]}}, "lora.target_modules: ", "query"),
+    ("gpt", {"method": "lora", "lora": {"target_modules": ["query"]}}, "lora.target_modules: ", "c_attn"),
+    ("bert", {"lora": {"r": 2}}, "lora: ", "method full trains no adapter"),
+    ("bert", {"merge": False}, "merge: ", "method full trains no adapter"),
+    ("bert", {"head": "torch"}, "head: ", "method full has no head of its own"),
+    ("bert", {"method": "frozen", "gradual": True}, "gradual: ", "trains no blocks one by one"),
+    ("bert", {"method": "lora", "layer_decay": 0.9}, "layer_decay: ", "trains no blocks"),
+    ("bert", {"method": "frozen", "early_stopping_patience": 2}, "early_stopping_patience: ", "head: torch"),
+    ("bert", {"method": "frozen", "near": {"soup": 2}}, "near.soup: ", "fitted at once"),
+    ("bert", {"method": "few_shot", "near": {"ema": 0.9}}, "near.ema: ", "fitted at once"),
+    ("bert", {"method": "lora", "near": {"l2_sp": 0.1}}, "near.l2_sp: ", "as they are"),
+    ("bert", {"method": "scratch", "near": {"l2_sp": 0.1}}, "near.l2_sp: ", "no pretrained weights"),
+    ("bert", {"near": {"wise_ft": 0.5}}, "near.wise_ft: ", "a new head has no start to go back to"),
+    ("bert", {"method": "few_shot", "near": {"wise_ft": 0.5}}, "near.wise_ft: ", "a new head has no start"),
+    ("bert", {"method": "scratch", "near": {"wise_ft": 0.5}}, "near.wise_ft: ", "nothing to go back to"),
+    ("bert", {"near": {"ema": 0.9}, "early_stopping_patience": 1}, "near.ema: ", "choose one"),
+    ("bert", {"method": "lora", "merge": False, "near": {"soup": 2}}, "merge: ", "near.soup changes it"),
+    ("bert", {"method": "frozen", "head": "linear", "loss": {"focal": 1.0}}, "loss.focal: ", "set head: torch"),
+    ("bert", {"max_length": 65}, "max_length: ", "64 positions"),
+    ("bert", {"method": "lora", "lora": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 2}}, "lora: ", "merge"),
+    ("bert", {"method": "ful"}, "finetune: method: ", "did you mean 'full'"),
+    ("vit", {"task": "causal_lm"}, "task: ", "is for texts"),
+]
+
+
+@pytest.mark.parametrize("kind, options, begins, says", BAD)
+def test_options_that_contradict_each_other(kind, options, begins, says, made, data):
+    line = refuse(made[kind], data[kind], **options)
+    assert line.startswith(begins) and says in line
+
+
+@pytest.mark.parametrize(
+    "make, options, begins",
+    [
+        (several, {"method": "few_shot"}, "method: few_shot"),
+        (several, {"loss": {"class_weights": True}}, "loss.class_weights: "),
+        (several, {"balanced": True}, "balanced: "),
+        (numbers, {"task": "single_label_classification"}, "data: "),
+        (numbers, {"calibrate": True}, "calibrate: "),
+        (numbers, {"loss": {"focal": 2.0}}, "loss.focal: "),
+        (numbers, {"training": {**QUICK, "label_smoothing_factor": 0.1}}, "training.label_smoothing_factor: "),
+        (tags, {"method": "frozen", "head": "linear"}, "head: "),
+    ],
+)
+def test_options_that_the_task_has_no_use_for(make, options, begins, made, tmp_path):
+    line = refuse(made["bert"], make(tmp_path / "data.jsonl"), **options)
+    assert line.startswith(begins)
+
+
+def test_a_language_model_has_no_new_head(made, tmp_path):
+    data = answers(tmp_path / "data.jsonl")
+    for method in ("frozen", "linear_then_full"):
+        assert refuse(made["gpt"], data, method=method).startswith(f"method: {method} fits a new head")
+    assert refuse(made["gpt"], data, general=data).startswith("general: ")
+    assert "AutoModelForCausalLM" in refuse(made["vit"], data) or "images" in refuse(made["vit"], data)
+
+
+def test_data_that_cannot_be_learnt(made, tmp_path, reviews):
+    ids = tmp_path / "ids.csv"
+    ids.write_text("text,label\n" + "".join(f"the pan number {n},{n}\n" for n in range(40)))
+    line = refuse(made["bert"], str(ids))
+    assert line.startswith("data: ") and "label" in line
+    other = reviews("target", 30, classes=3, name="other")
+    line = refuse(made["bert"], reviews("source"), general=other)
+    assert line.startswith("general: ") and "odd" in line
+
+
+def test_a_plan_counts_rows_and_steps_and_reads_no_weights(made, data, monkeypatch):
+    bare = made["bert"]
+    monkeypatch.setattr("hftransfer.models.load_reported", None)
+    steps = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+
+    def planned(**options):
+        found = plan(bare, data["bert"], training=steps, **options)
+        return found["rows"], found["steps"]
+
+    assert planned() == ({"train": 48, "test": 12}, 12)
+    assert planned(method="frozen") == ({"train": 48, "test": 12}, 0)
+    assert planned(method="frozen", head="torch")[1] == 12
+    assert planned(method="frozen", loss={"focal": 1.0})[1] == 12
+    assert planned(method="linear_then_full")[1] == 12
+    assert planned(method="linear_then_full", head="torch")[1] == 24
+    assert planned(method="few_shot")[1] == 12
+    assert planned(folds=3)[1] == 12 + 3 * 8
+    rows, count = planned(near={"soup": 3})
+    assert rows == {"train": 41, "validation": 7, "test": 12} and count == 3 * 12
+    assert plan(made["roberta"], data["roberta"], training=steps, method="frozen")["steps"] == 12
+    assert plan(made["gpt"], data["gpt"])["class"] == "GPT2ForSequenceClassification"
+
+
+@pytest.mark.parametrize("method", ["full", "partial", "lora", "frozen", "few_shot"])
+def test_a_model_that_an_earlier_stage_will_make_can_be_planned(method, reviews, tmp_path, capsys):
+    """`pretrain` on a new network: there is no checkpoint yet, only its config and a reader."""
+    from hftransfer import recipe as front
+
+    options = {"method": method, "training": QUICK, "max_length": 16} | (
+        {"trainable": 1} if method == "partial" else {}
+    )
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    written = {
+        "name": "small", "model": "scratch/bert", "source": reviews("source"),
+        "stages": [
+            {"pretrain": {"data": "$source", "config": config, "training": QUICK, "max_length": 16}},
+            {"finetune": {"data": "$source", **options}},
+        ],
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(json.dumps(written))
+    front.main([str(tmp_path / "mine.yaml"), "--dry_run", "--output_dir", str(tmp_path / "out")])
+    assert "BertForSequenceClassification" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def points(folder: Path, last: bool = True) -> list[float]:
         ("pretrain", {"objective": "causal_lm", "config": GPT2, "layer_decay": 0.8}),
         ("finetune", {}),
         ("finetune", {"method": "partial", "trainable": 1, "near": {"l2_sp": 0.5}}),
-        ("finetune", {"method": "lora", "lora": {"r": 2}, "calibrate": True}),
+        ("finetune", {"method": "lora", "lora": {"r": 2}}),
     ],
     ids=["mcc", "coral", "masked_lm", "causal_lm", "finetune", "partial", "lora"],
 )

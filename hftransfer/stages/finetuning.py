@@ -41,7 +41,8 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     check(given, task)
     if given["general"] is not None:
         _read_general(given, task)
-    trained, taken = division(task, task.labels(parts["train"]), given, given["seed"])
+    labels = task.labels(parts["train"]) if task.name in ON_VECTORS else range(len(parts["train"]))
+    trained, taken = division(task, labels, given, given["seed"])
     rows = {"train": len(trained), "validation": len(taken), "test": len(parts["test"])}
     name = models.class_for(task.job, models.config_of(given["model"])).__name__
     steps = _steps(given, task, len(trained))

@@ -93,7 +93,7 @@ def _calibration(task: Any, outputs: Any, labels: Any) -> float:
 
     logits, true = choosing.flat(task.name, np.asarray(outputs) if task.name in CALIBRATED[:2] else outputs, labels)
     if task.name == "multi_label_classification":
-        yes = 1 / (1 + np.exp(-logits))
+        yes = (1 + np.tanh(logits / 2)) / 2  # the sigmoid, without an overflow
         errors = [
             expected_calibration_error(np.stack([1 - yes[:, k], yes[:, k]], 1), true[:, k].astype(int))
             for k in range(yes.shape[1])

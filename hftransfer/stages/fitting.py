@@ -104,7 +104,8 @@ def settle_adapter(fit: Fit) -> None:
     if fit.wrapped is None:
         return
     fit.adapter = fit.folder / "settled"  # beside the phases' trainings
-    shutil.rmtree(fit.adapter, ignore_errors=True)
+    if processes.is_main():
+        shutil.rmtree(fit.adapter, ignore_errors=True)
     adapters.save(fit.wrapped, fit.adapter, models.public_name(fit.given["model"]))
     fit.network = adapters.merged(fit.wrapped) if adapters.can_merge(fit.wrapped) else fit.wrapped
     fit.wrapped = None
