@@ -13,10 +13,15 @@ from transformers import (
     BertConfig,
     BertModel,
     BertTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from hftransfer import models, tasks
+from hftransfer.objectives.next_tokens import NextTokens
 from hftransfer.tasks import answers
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -142,3 +147,24 @@ def test_the_most_frequent_labels_are_a_floor_that_says_something():
     assert task.floor(none, none)["majority_example_f1"] == pytest.approx(3 / 4)
     both = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1]], dtype=np.float32)
     assert task.floor(both, both)["majority_example_f1"] == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+@pytest.mark.parametrize("kind, chunked", [("gpt2", True), ("granite", False)])
+def test_what_is_likeliest_is_what_all_logits_say(kind, chunked):
+    """Granite divides its logits, so its output layer alone does not tell them."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    granite = GraniteConfig(vocab_size=11, num_key_value_heads=2, logits_scaling=3.0, pad_token_id=0, **sizes)
+    gpt2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=8, vocab_size=11)
+    network = (GPT2LMHeadModel(gpt2) if kind == "gpt2" else GraniteForCausalLM(granite)).eval()
+    ids, labels = torch.randint(11, (600, 3)), torch.randint(11, (600, 3))  # more than are told together
+    labels[::2, 1] = -100
+    predictions = NextTokens(network)
+    assert predictions.chunked == chunked
+    with torch.no_grad():
+        nats, right = predictions.judged(network, {"input_ids": ids}, labels)
+        logits = network(input_ids=ids).logits
+    assert torch.equal(right, (logits.argmax(-1) == labels) & (labels != -100))
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+    assert torch.allclose(nats, expected, atol=1e-5)
+    assert right.any()
