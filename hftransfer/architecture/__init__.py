@@ -61,7 +61,7 @@ class Changed(NamedTuple):
     reader: Any  # the tokenizer, image processor or feature extractor that fits it
     table: dict[str, Any]  # `summary`'s
     notes: list[str]  # a sentence for each change
-    new: list[str]  # names of weights that are new, wholly or in some rows
+    new: list[str]  # names of weights that are new; of a wider head's too, but not of a table with some new tokens
 
 
 def changed(

@@ -24,6 +24,6 @@ def change(model: Any, job: str, head: Mapping[str, Any], spec: Mapping[str, Any
     heads.fit(draft, head, wanted["head"])
     network, origins = build(draft)
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    new = sorted(name for name in parameters if name not in origins or bool((origins[name] == NEW).any()))
+    whole = {name for name in parameters if name not in origins or bool((origins[name] == NEW).all())}
     reader = draft.reader if draft.reader is not None else models.reader(model, kind)
-    return Changed(network, reader, summary(network, origins), draft.notes, new)
+    return Changed(network, reader, summary(network, origins), draft.notes, sorted(whole | draft.widened))

@@ -41,6 +41,7 @@ class Draft:
         self.source, missing = models.load_reported(model, job)
         self.fields: dict[str, Any] = {}
         self.notes: list[str] = []
+        self.widened: set[str] = set()  # weights of a head that has some new rows
         self.reader: Any = None
         stored = self.source.state_dict()
         if isinstance(model, nn.Module):  # of another class, whose head may have parts of the same names

@@ -64,6 +64,7 @@ def _widen(draft: Draft, old: list[str], new: list[str]) -> None:
     for name, value in last.named_parameters():
         origin = codes.reshape(-1, *[1] * (value.dim() - 1))
         draft.weights[f"{path}.{name}"] = Weight(value.detach()[rows.to(value.device)], origin.to(value.device))
+        draft.widened |= {f"{path}.{name}"} if len(known) < len(new) else set()
     others = [label for label in new if label not in old]
     gone = [label for label in old if label not in new]
     said = [f"the rows of {_named(known)} are carried over"]
