@@ -185,12 +185,13 @@ def load(given: argparse.Namespace, way: str, seed: int) -> Setting:
     task, parts = tasks.read(found["data"], MODEL, key="data", seed=42, max_samples=given.rows)
     rows, epochs = len(parts["train"]), given.frozen_epochs if way == "frozen" else given.epochs
     start = finetuning.begin(found, task, seed)
-    read = {name: finetuning.read_inputs(part, task, start, found, "data") for name, part in parts.items()}
+    read = functools.partial(finetuning.read_inputs, task=task, start=start, given=found, key="data")
     fields = {**DEFAULTS[way], "per_device_train_batch_size": given.batch, "save_strategy": "no"}
     fields |= {"num_train_epochs": epochs, "max_steps": math.ceil(rows / given.batch) * epochs}
     mapped = functools.partial(tokenised, parts["train"], start.reader, max_length=given.max_length)
     padded, ragged = mapped(padding="max_length"), mapped(padding=False)
-    return Setting(found, fields, task, start, start.network, *read.values(), padded, ragged, rows * epochs)
+    inputs = (read(parts["train"]), read(parts["test"]))
+    return Setting(found, fields, task, start, start.network, *inputs, padded, ragged, rows * epochs)
 
 
 def compared(given: argparse.Namespace, way: str) -> tuple[dict[str, list[dict[str, float]]], Setting]:
