@@ -105,7 +105,7 @@ def reach(network: nn.Module, trainable: int | Sequence[str], new: Sequence[str]
     if isinstance(trainable, int):
         if trainable > len(stack):
             raise HFTransferError(
-                f"trainable: {type(network).__name__} has {len(stack)} blocks, and the last {trainable} cannot train"
+                f"trainable: {type(network).__name__} has {len(stack)} blocks, not {trainable}; lower it"
             )
         still = {id(p) for module in lowest(network, len(stack) - trainable) for p in module.parameters()}
         chosen |= {name for name, p in network.named_parameters() if id(p) not in still}

@@ -354,7 +354,7 @@ def plan(model, data, **options):
 
 
 BAD = [  # network, options, what the line begins with, what else it says
-    ("bert", {"method": "partial", "trainable": 3}, "trainable: ", "has 2 blocks, and the last 3"),
+    ("bert", {"method": "partial", "trainable": 3}, "trainable: ", "has 2 blocks, not 3"),
     ("bert", {"method": "partial", "trainable": ["encodr"]}, "trainable: ", "did you mean 'bert.encoder'"),
     ("bert", {"trainable": 1}, "finetune: trainable: ", "method full has no such option"),
     ("bert", {"method": "lora", "lora": {"target_modules": ["q_proj"]}}, "lora.target_modules: ", "query"),

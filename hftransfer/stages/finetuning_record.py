@@ -64,15 +64,23 @@ class Found:
         if self.general is not None:
             elsewhere = task.score(task.predict(network, self.general), self.general.labels)
             self.metrics |= {f"general.{name}": value for name, value in elsewhere.items()}
+            self.notes.append(f"on {len(self.general.rows)} rows of the general data: {self._shown('general.')}")
         for name in scores if self.folds else ():
             values = [fold[name] for fold in self.folds]
             self.metrics |= {
                 f"folds.{name}": float(np.mean(values)),
                 f"folds.{name}.spread": float(np.std(values, ddof=1)),
             }
+        if self.folds:
+            spread = self.metrics[f"folds.{task.metric}.spread"]
+            told = f"{self._shown('folds.')} on average, standard deviation {spread:.3f}"
+            self.notes.append(f"on {len(self.folds)} folds of the training rows, each by a network of its own: {told}")
         if self.temperature is not None:
             self._tell_calibration(outputs)
         self.evidence |= task.evidence(outputs, self.test.labels)
+
+    def _shown(self, prefix: str) -> str:
+        return f"{self.task.metric.replace('_', ' ')} {self.metrics[prefix + self.task.metric]:.3f}"
 
     def _tell_calibration(self, outputs: Any) -> None:
         assert self.temperature is not None
