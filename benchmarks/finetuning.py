@@ -1,8 +1,7 @@
 """Fine-tuning against the stock pipelines: same texts, first weights, epochs and hyperparameters, in one process.
 
     python benchmarks/finetuning.py                   # all weights, LoRA, frozen features; then the memory of each way
-    python benchmarks/finetuning.py --only frozen --rounds 3 --no_memory
-    python benchmarks/finetuning.py --rows 2000 --epochs 3 --no_memory --data '{"path": "a.csv", "columns": ...}'
+    python benchmarks/finetuning.py --only full --rows 2000 --rounds 3 --no_memory --data FILE_OR_JSON
 
 Peers, in the stock `Trainer`: rows in a random order, fp32 by default, and bf16 where the hardware computes in it.
 
