@@ -181,7 +181,7 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
 
     A later stage is planned with the shape of what the first one begins with, or will make where that is new.
     """
-    from hftransfer.stages import planned, planner
+    from hftransfer.stages import planner
 
     plans: list[dict[str, Any]] = []
     made: dict[str, Path] = {}
@@ -190,12 +190,21 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
             given = {name: _settled(value, recipe, made) for name, value in step.given.items()}
             try:
                 plans.append(planner(step.verb)(**given))
-                folder = planned.checkpoint(given, Path(work) / step.id) if step.verb == "pretrain" else None
+                folder = _stand_in(step, given, plans[-1], Path(work) / step.id)
             except HFTransferError as error:
                 raise HFTransferError(_placed(str(error), step)) from error
             if folder is not None:
                 made[step.id] = folder
     return plans
+
+
+def _stand_in(step: chain.Step, given: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> Path | None:
+    """A folder that later stages are planned with, where a stage changes the shape of its model."""
+    from hftransfer.stages import planned
+
+    if step.verb == "pretrain":
+        return planned.checkpoint(given, folder)
+    return planned.classifier(given, found, folder) if step.verb == "finetune" else None
 
 
 def _placed(message: str, step: chain.Step) -> str:

@@ -466,3 +466,59 @@ def test_a_model_that_an_earlier_stage_will_make_can_be_planned(method, reviews,
     (tmp_path / "mine.yaml").write_text(json.dumps(written))
     front.main([str(tmp_path / "mine.yaml"), "--dry_run", "--output_dir", str(tmp_path / "out")])
     assert "BertForSequenceClassification" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "lora", "merge": False}])
+def test_what_was_fine_tuned_is_evaluated_in_the_same_recipe(options, made, data, tmp_path, monkeypatch):
+    """Also an adapter alone, whose base is looked for where the run is started too."""
+    monkeypatch.chdir(made["bert"].parent)
+    common = {"data": "$source", "max_length": 16}
+    written = {"name": "small", "model": str(made["bert"]), "source": data["bert"]}
+    written["stages"] = [{"finetune": {**common, "training": QUICK, **options}}, {"evaluate": common}]
+    ran = hftransfer.run(written, output_dir=str(tmp_path / "out"))
+    assert ran.metrics["evaluate"]["accuracy"] == ran.metrics["finetune"]["accuracy"]
+    assert type(ran.model()).__name__ == "BertForSequenceClassification"
+
+
+def test_the_labels_of_a_later_stage_are_known_to_the_plan(made, data, reviews, tmp_path):
+    written = {"name": "small", "model": str(made["bert"]), "source": data["bert"]}
+    other = reviews("target", 30, classes=3, name="other")
+    written["stages"] = [
+        {"finetune": {"data": "$source", "max_length": 16}},
+        {"evaluate": {"data": other, "max_length": 16}},
+    ]
+    with pytest.raises(HFTransferError, match="odd"):
+        hftransfer.run(written, output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_smoothing_of_several_labels_is_ours(made, tmp_path, monkeypatch):
+    """Trainer's own would be turned off with a warning."""
+    asked = []
+    task = tasks.find("multi_label_classification")
+    loss = task.loss
+    monkeypatch.setattr(task, "loss", lambda self, *a, **k: asked.append(k["smoothing"]) or loss(self, *a, **k))
+    training = {**QUICK, "label_smoothing_factor": 0.1}
+    finetune(made["bert"], several(tmp_path / "data.jsonl"), tmp_path / "out", training=training)
+    assert set(asked) == {0.1}
+
+
+def test_parts_that_change_and_ways_of_training(made, data, tmp_path):
+    for number, options in enumerate(
+        [
+            {"method": "lora", "lora": {"r": 2}, "architecture": {"layers": 1}},
+            {"method": "partial", "trainable": 1, "architecture": {"reinitialize_top": 2}},
+        ]
+    ):
+        result = finetune(made["bert"], data["bert"], tmp_path / str(number), **options)
+        assert result.metrics["accuracy"] == accuracy(opened(result.path, "bert"), result.path, data["bert"])
+        assert not (result.path / "adapter").exists()  # its base would be a network that is nowhere
+    with pytest.raises(HFTransferError, match="trainable: BertForSequenceClassification has 1 block"):
+        finetune(made["bert"], data["bert"], tmp_path / "no", method="partial", architecture={"layers": 1})
+    first = tmp_path / "0"
+    with pytest.raises(HFTransferError, match=r"near.wise_ft: a new head.*\(new: classifier"):
+        finetune(first, data["bert"], tmp_path / "no", architecture={"head": "new"}, near={"wise_ft": 0.3})
+    back = finetune(first, data["bert"], tmp_path / "back", near={"wise_ft": 0})
+    assert load_file(back.path / "model.safetensors").keys() == load_file(first / "model.safetensors").keys()
+    for name, value in load_file(back.path / "model.safetensors").items():
+        assert torch.equal(value, load_file(first / "model.safetensors")[name])

@@ -200,9 +200,12 @@ def ready(model: nn.Module) -> nn.Module:
 
 
 def reopen(folder: Path) -> nn.Module:
-    """A saved checkpoint with the class that its own config names."""
+    """A saved checkpoint with the class that its own config names; an adapter merged into its base."""
     import transformers
 
+    checkpoint = resolve(folder)
+    if checkpoint.base is not None:
+        return _merged(checkpoint, checkpoint.base)
     config = runs.read_json(folder / "config.json")
     named = (config.get("architectures") or ["AutoModel"])[0]
     cls = getattr(transformers, named, None) or _own_class(named)

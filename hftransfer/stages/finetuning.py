@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
-    """Checks what can be checked without weights, and counts rows and steps."""
+    """Checks what can be checked without weights, counts rows and steps, and tells the fields of the head's config."""
     task, parts = _read(given)
     check(given, task)
     if given["general"] is not None:
@@ -48,7 +48,8 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     steps = _steps(given, task, len(trained))
     if given["folds"] is not None:
         steps += given["folds"] * _steps(given, task, len(trained) * (given["folds"] - 1) // given["folds"])
-    return {"class": name, "rows": {part: count for part, count in rows.items() if count}, "steps": steps}
+    rows = {part: count for part, count in rows.items() if count}
+    return {"class": name, "rows": rows, "steps": steps, "head": task.head}
 
 
 def _steps(given: Mapping[str, Any], task: Any, rows: int) -> int:

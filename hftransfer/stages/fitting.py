@@ -245,6 +245,7 @@ def train(
 def training_of(given: Mapping[str, Any], phase: str) -> dict[str, Any]:
     """The training settings of a phase: a head before or after another phase has a rate of its own."""
     training = dict(given["training"])
+    training.pop("label_smoothing_factor", None)  # it is part of the task's loss here; Trainer has one of its own
     if phase == "head" and len(phases(given)) > 1:
         training["learning_rate"] = METHODS["frozen"].training["learning_rate"]
     if phase in MOVES_BLOCKS and (given["near"] or {}).get("l2_sp"):

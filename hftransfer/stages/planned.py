@@ -13,7 +13,7 @@ from datasets import Audio, Dataset, Features, Image
 from safetensors.torch import save_file
 from torch import nn
 
-from hftransfer import models, objectives
+from hftransfer import inputs, models, objectives
 from hftransfer.objectives.masked_patches import vit_config
 from hftransfer.stages.pretraining import starts_anew
 
@@ -42,6 +42,24 @@ def checkpoint(given: Mapping[str, Any], folder: Path) -> Path | None:
     with models.quiet_transformers():
         (vit_config(config) if with_decoder else config).save_pretrained(folder)
         reader.save_pretrained(folder)
+    save_file({}, folder / "model.safetensors")
+    return folder
+
+
+def classifier(given: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> Path | None:
+    """Writes the config and the reader of what this `finetune` will make, and no weights.
+
+    Args:
+        given: its options.
+        found: its plan.
+    """
+    if isinstance(given["model"], nn.Module):
+        return None
+    config = models.config_of(given["model"], found["head"])
+    config.architectures = [found["class"]]
+    with models.quiet_transformers():
+        config.save_pretrained(folder)
+        models.reader(given["model"], inputs.reads(given["model"])).save_pretrained(folder)
     save_file({}, folder / "model.safetensors")
     return folder
 
