@@ -30,6 +30,7 @@ from hftransfer.trainers.watching import Watch
 
 logger = logging.getLogger("hftransfer")
 MOVES_BLOCKS = ("weights", "upper", "pairs")  # phases that change the pretrained blocks themselves
+HEAD_RATE = 1e-3  # of a head that is trained before or after another phase: that one's rate is for what is pretrained
 SPARE = 0.5  # of the free disk, at most, is filled with states
 Losses = Callable[[nn.Module, dict[str, Any]], Tensor]
 Units = Callable[[Mapping[str, Any]], int]
@@ -247,7 +248,7 @@ def training_of(given: Mapping[str, Any], phase: str) -> dict[str, Any]:
     training = dict(given["training"])
     training.pop("label_smoothing_factor", None)  # it is part of the task's loss here; Trainer has one of its own
     if phase == "head" and len(phases(given)) > 1:
-        training["learning_rate"] = METHODS["frozen"].training["learning_rate"]
+        training["learning_rate"] = HEAD_RATE
     if phase in MOVES_BLOCKS and (given["near"] or {}).get("l2_sp"):
         training["weight_decay"] = 0.0  # whose place the pull towards the start takes
     return training
