@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -29,18 +30,26 @@ def tokenizer(model: Any) -> Any:
         model = getattr(model, "name_or_path", "") or model.config.name_or_path
         if not model:
             raise HFTransferError("model: the model object names no checkpoint; pass `tokenizer=` as well")
-    checkpoint = resolve(model)
-    folder = checkpoint.holding(*TOKENIZER)
+    if _alone(Path(model).expanduser()):
+        folder, name = Path(model).expanduser(), Path(model).name
+    else:
+        folder, name = resolve(model).holding(*TOKENIZER), resolve(model).name
     if not any((folder / file).exists() for file in TOKENIZER):
-        raise HFTransferError(f"model: {checkpoint.name} has no tokenizer; save one into it with save_pretrained")
+        raise HFTransferError(f"model: {name} has no tokenizer; save one into it with save_pretrained")
     try:
         with quiet_transformers():
             found = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain `Exception` for a broken file
-        raise HFTransferError(f"model: {checkpoint.name}: its tokenizer cannot be read ({brief(error)})") from error
+        raise HFTransferError(f"model: {name}: its tokenizer cannot be read ({brief(error)})") from error
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found
+
+
+def _alone(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer and no checkpoint: `architecture.tokenizer` takes one."""
+    stored = any((folder / file).exists() for file in TOKENIZER)
+    return stored and not any((folder / file).exists() for file in ("config.json", "adapter_config.json"))
 
 
 def reader(model: Any, kind: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import set_seed
 
@@ -105,18 +106,18 @@ def _check_start(given: Mapping[str, Any], start: Start) -> None:
 def begin(given: Mapping[str, Any], task: Any, seed: int) -> Start:
     """The network as the method begins with it, under a seed that decides its new weights."""
     set_seed(seed)
-    kind = inputs.reads(given["model"])
     if METHODS[given["method"]].new:
         network = new_network(given["model"], task.job, task.head)
         names = [name for name, _ in network.named_parameters()]
-        return Start(network, names, models.reader(given["model"], kind), None, ["every weight is new"])
+        return Start(network, names, task.reader(given["model"]), None, ["every weight is new"])
     if given["architecture"] is not None:
         from hftransfer import architecture
 
-        made = architecture.changed(given["model"], task.job, task.head, given["architecture"], kind=kind)
-        return Start(made.network, list(made.new), made.reader, made.table, list(made.notes))
+        made = architecture.changed(given["model"], task.job, task.head, given["architecture"], kind=task.kind)
+        reader = task.reader(made.network, made.reader)
+        return Start(made.network, list(made.new), reader, made.table, list(made.notes))
     network, new = models.load_reported(given["model"], task.job, **task.head)
-    return Start(network, new, models.reader(given["model"], kind), None, [])
+    return Start(network, new, task.reader(given["model"]), None, [])
 
 
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
@@ -150,7 +151,19 @@ def made_fit(
     """A network about to be fitted to rows, some of which are taken out where something is chosen on them."""
     train, validation = divided(task, rows, given, seed)
     start.network.to(processes.state().device)
-    return Fit(given, task, start.network, start.new, train, validation, folder, cache, seed)
+    fit = Fit(given, task, start.network, start.new, train, validation, folder, cache, seed)
+    if task.name == "regression":
+        _centre(fit)
+    return fit
+
+
+@torch.no_grad()
+def _centre(fit: Fit) -> None:
+    """A new head of numbers begins with the labels' mean: gradients would take hundreds of steps to get there."""
+    last = models.last_linear(fit.network)
+    new = {id(value) for name, value in fit.network.named_parameters() if name in set(fit.new)}
+    if last.bias is not None and id(last.bias) in new:
+        last.bias.fill_(float(np.mean(fit.train.labels)))
 
 
 def read_inputs(part: Any, task: Any, start: Start, given: Mapping[str, Any], key: str) -> Inputs:
