@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from hftransfer import models
 from hftransfer.architecture.draft import KEY, Draft, Weight
@@ -25,13 +26,19 @@ def fit(draft: Draft, fields: Mapping[str, Any], wanted: str | None) -> None:
     old = [config.id2label[number] for number in range(config.num_labels)]
     new = [dict(fields["id2label"])[number] for number in range(fields["num_labels"])]
     trained = not any(not draft.in_backbone(name) for name in draft.untrained)
-    draft.fields |= {"problem_type": "single_label_classification", **fields}
+    pad = {name: value for name, value in draft.fields.items() if name == "pad_token_id"}  # another tokenizer's
+    draft.fields |= {"problem_type": "single_label_classification", **fields, **pad}
+    other = _of_another_class(draft)
+    if other:
+        trained = False
+        _forget(draft)
     if not trained:
         if wanted in ("kept", "widened"):
             raise HFTransferError(
                 f"{KEY}.head: the checkpoint has no trained head that could be {wanted}; set new, or remove it"
             )
-        draft.notes.append(f"the head for {_named(new)} is new: the checkpoint has none")
+        has = f"that of {other}" if other else "none"
+        draft.notes.append(f"the head for {_named(new)} is new: the checkpoint has {has}")
     elif wanted == "widened":
         _widen(draft, old, new)
     elif old == new and wanted != "new":
@@ -44,6 +51,17 @@ def fit(draft: Draft, fields: Mapping[str, Any], wanted: str | None) -> None:
         _forget(draft)
         why = "as asked" if old == new else f"it knew {_named(old)}"
         draft.notes.append(f"the trained head is replaced by a new one for {_named(new)}: {why}")
+
+
+def _of_another_class(draft: Draft) -> str:
+    """The classifier that a checkpoint is, where it is not this one: a tagger's weights have the same names."""
+    model = draft.model
+    if isinstance(model, nn.Module):
+        named = [type(model).__name__]
+    else:
+        named = models.resolve(model).config().get("architectures") or []
+    ours = type(draft.source).__name__
+    return next((name for name in named if name.endswith("Classification") and ours not in named), "")
 
 
 def _forget(draft: Draft) -> None:

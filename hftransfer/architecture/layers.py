@@ -26,6 +26,7 @@ def keep(draft: Draft, layers: int | str | Sequence[int] | None) -> None:
     if chosen == list(range(len(stack))):
         draft.notes.append(f"all {len(stack)} layers are kept")
         return
+    _check_numbering(draft.config, chosen)
     draft.fields |= depth_fields(draft.config, chosen)
     moved = {old: new for new, old in enumerate(chosen)}
     weights, pattern = {}, re.compile(rf"{re.escape(path)}\.(\d+)\.(.*)")
@@ -122,6 +123,15 @@ def _stack(draft: Draft) -> tuple[nn.ModuleList, str]:
             "weights, or stand at several levels; remove it"
         )
     return stack, next(path for path, module in draft.source.named_modules() if module is stack)
+
+
+def _check_numbering(config: Any, chosen: Sequence[int]) -> None:
+    """A block that divides its attention by its own number does another thing under another number."""
+    if getattr(config, "scale_attn_by_inverse_layer_idx", False) and list(chosen) != list(range(len(chosen))):
+        raise HFTransferError(
+            f"{KEY}.layers: the blocks scale their attention by their numbers (scale_attn_by_inverse_layer_idx), "
+            "which would change; keep the first ones"
+        )
 
 
 def _check(draft: Draft, path: str, chosen: Sequence[int]) -> None:
