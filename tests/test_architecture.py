@@ -276,11 +276,22 @@ def test_a_wider_head_keeps_the_rows_of_known_labels(checkpoints, name, job, tmp
     for number, label in enumerate(LABELS):
         assert torch.allclose(wide[:, labels.index(label)], old[:, number], atol=1e-6)
     last = models.last_linear(made.network)
+    assert all(0.005 < last.weight[number].std().item() < 0.05 for number in (1, 3))  # as the architecture begins
     rows = adds_up(made)["head"]
     assert rows[2] == 2 * (last.in_features + 1)
     assert len(made.new) == 2 and all(path.endswith(("weight", "bias")) for path in made.new)
     assert "the rows of odd, calm, loud are carried over, shrill, dull are new" in " ".join(made.notes)
     assert torch.equal(logits(reloaded(made.network, job, tmp_path)), wide)
+
+
+def test_a_task_that_names_no_problem_has_the_usual_one(checkpoints, tmp_path, word_tokenizer):
+    """As `models.load` has it: a regression's own loss would be kept."""
+    config = BertConfig(**SIZES, vocab_size=len(word_tokenizer), num_labels=1, problem_type="regression")
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    word_tokenizer.save_pretrained(tmp_path)
+    head = {name: value for name, value in named(LABELS).items() if name != "problem_type"}
+    made = change(str(tmp_path), "text_classification", {}, head)
+    assert made.network.config.problem_type == "single_label_classification"
 
 
 def test_a_wider_head_that_knows_no_label_or_does_not_exist(checkpoints):

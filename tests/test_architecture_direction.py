@@ -54,10 +54,11 @@ NETWORKS = {
 def saved(tmp_path, word_tokenizer):
     """A maker of checkpoint folders: `saved("bert")`."""
 
-    def make(name):
+    def make(name, **fields):
         torch.manual_seed(0)
         with models.quiet_transformers():
             network = NETWORKS[name]()
+            network = type(network)(type(network.config).from_dict({**network.config.to_dict(), **fields}))
             network.save_pretrained(tmp_path / name)
         word_tokenizer.save_pretrained(tmp_path / name)
         return str(tmp_path / name)
@@ -149,6 +150,13 @@ def test_there_and_back_is_the_checkpoint(saved, tmp_path):
         change(str(tmp_path / "turned"), "causal_lm", None)
 
 
+def test_an_encoder_by_another_field_than_is_decoder(saved, tmp_path):
+    folder = saved("gemma3", use_bidirectional_attention=True)
+    assert True in sees_ahead(models.load(folder, "encoder"))
+    made = change(folder, "causal_lm", True)
+    assert sees_ahead(reloaded(made.network, "causal_lm", tmp_path / "again")) == {False}
+
+
 @pytest.mark.parametrize(
     "name, job, decoder, note",
     [
@@ -190,12 +198,20 @@ def test_an_encoder_and_decoder_is_refused():
 
 
 def test_trying_leaves_the_random_generator_alone(saved):
-    folder = saved("gpt2")
+    folder = saved("encoder")
     drawn = []
-    for decoder in (True, None):
+    for decoder in (False, None):
         torch.manual_seed(3)
-        change(folder, "causal_lm", decoder)
-        drawn.append(float(torch.rand(1)))
-    torch.manual_seed(3)
-    architecture.changed(folder, "text_classification", HEAD, {}, kind="text")
+        change(folder, "text_classification", decoder)
+        drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1]
+
+
+def test_what_sees_the_past_only_until_a_row_is_padded_is_no_decoder(tmp_path, word_tokenizer):
+    """DistilBERT takes `is_causal` where no mask is needed, and forgets it where one is."""
+    config = DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=32, vocab_size=80, is_causal=True)
+    DistilBertModel(config).save_pretrained(tmp_path)
+    word_tokenizer.save_pretrained(tmp_path)
+    assert sees_ahead(models.load(str(tmp_path), "encoder")) == {False, True}
+    with pytest.raises(HFTransferError, match="distilbert's code is an encoder's whatever its config says"):
+        change(str(tmp_path), "text_classification", True)

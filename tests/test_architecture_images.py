@@ -186,6 +186,13 @@ def test_a_reader_that_cuts_the_middle_out_keeps_the_proportion(saved):
     assert answers(made.network, made.reader).shape == (3, 2)
 
 
+def test_a_backbone_of_fewer_blocks_ends_at_its_last(saved, tmp_path):
+    made = change(saved("dinov2"), {"layers": [1]})
+    assert made.network.config.out_features == ["stage1"]
+    again = reloaded(made.network, tmp_path / "again")
+    assert torch.equal(logits(again, pixels(3, 12)), logits(made.network, pixels(3, 12)))
+
+
 def test_spectrograms_of_another_size(tmp_path):
     torch.manual_seed(0)
     network = ViTForImageClassification(ViTConfig(**SIZES, image_size=16, patch_size=4, num_channels=1, **HEAD))

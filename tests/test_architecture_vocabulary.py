@@ -85,9 +85,8 @@ def plain(words):
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]")
 
 
-WORDPIECE = wordpiece(
-    ["the", "play", "##ing", "##s", "un", "##known", "known", ".", "##.", "k", "##k", "é", "中", "café"]
-)
+WORDS = ["the", "play", "##ing", "##s", "un", "##known", "known", ".", "##.", "k", "##k", "é", "中", "café"]
+WORDPIECE = wordpiece(WORDS)
 BPE = byte_bpe(["Ġthe", "the", "Ġplay", "ing", "Ġplaying", "Ġknown", "known", "Ġ.", "Ġcafé".encode().decode("utf-8")])
 SENTENCES = sentencepiece(["▁the", "▁play", "ing", "▁known", "known", "s"])
 
@@ -143,6 +142,7 @@ def test_what_a_word_is_made_of_is_what_the_old_tokenizer_makes_of_it():
     assert found["ĠThe"] == (CHANGED, ["the"]) and found["ĠPlays"] == (CHANGED, ["play", "##s"])
     assert found["Ġunknown"] == (CHANGED, ["un", "##known"])
     assert found["Ġunk"] == (CHANGED, ["un", "##k"]) and found["Ġunkn"] == (NEW, [])
+    assert told(WORDPIECE, byte_bpe(["ings"]))["ings"] == (CHANGED, ["##ing", "##s"])
     cut = BPE.backend_tokenizer.model.tokenize("Ġplayer")
     assert told(BPE, wordpiece(["player"]))["player"] == (CHANGED, [piece.value for piece in cut])
 
@@ -222,6 +222,14 @@ def test_the_same_tokenizer_is_the_identity(saved, job):
     assert sum(row[1] for row in adds_up(made).values()) == 0
 
 
+def test_the_same_tokens_with_another_one_that_pads(saved):
+    folder = saved("model", WORDPIECE, BertForMaskedLM, BertConfig, **SIZES)
+    other = PreTrainedTokenizerFast(tokenizer_object=WORDPIECE.backend_tokenizer, **{**BERTS, "pad_token": "[UNK]"})
+    made, old = change(folder, "masked_lm", saved("other", other)), models.load(folder, "masked_lm")
+    assert made.network.config.pad_token_id == made.reader.pad_token_id == WORDPIECE.unk_token_id
+    assert torch.equal(made.network.get_input_embeddings().weight, old.get_input_embeddings().weight)
+
+
 def test_rows_are_carried_averaged_and_new_in_every_table(saved, tmp_path):
     """Of an encoder with a masked-LM head: the tied output layer and its bias follow the embeddings."""
     folder = saved("model", WORDPIECE, BertForMaskedLM, BertConfig, **SIZES)
@@ -235,7 +243,7 @@ def test_rows_are_carried_averaged_and_new_in_every_table(saved, tmp_path):
             assert torch.equal(ours[ids[token]], theirs[olds[token]])
         mean = (theirs[olds["play"]] + theirs[olds["##ing"]]) / 2
         assert torch.allclose(ours[ids["playing"]], mean)
-    assert bias[ids["ζ"]].item() == 0  # as the architecture begins
+    assert bias[ids["ζ"]].item() == 0 and 0.005 < table[ids["ζ"]].std().item() < 0.05  # as the architecture begins
     assert made.network.get_output_embeddings().weight is table
     assert made.network.config.vocab_size == len(table) == len(new) and made.reader.get_vocab() == ids
     assert "of 9 tokens of other, carried over: 7; means of the old tokens of their text: 1; new: 1" in made.notes
