@@ -95,7 +95,8 @@ def test_every_field_of_training_is_written_out_and_python_calls_are_the_same(sm
     written = chain.read_yaml(recipe._resolved(found))["stages"]
     for step, entry in zip(found.steps, written, strict=True):
         home = importlib.import_module(f"hftransfer.stages.{step.verb}")
-        own = home.TRAINING if step.verb != "pretrain" else home.DEFAULTS["masked_lm"]
+        own = {"pretrain": "masked_lm", "finetune": "full"}.get(step.verb)
+        own = home.DEFAULTS[own] if own else home.TRAINING
         expected = {**own, **SMALL, **({"optim": "sgd"} if step.verb == "adapt" else {})}
         assert step.given["training"] == entry[step.verb]["training"] == expected
         given = {key: value for key, value in expected.items() if key in (*SMALL, "optim")}
@@ -233,7 +234,7 @@ def test_help_says_every_option_s_type_and_line(small, capsys):
     assert "--max_train_samples whole number > 0 or null null take a random part" in page
     assert "--pretrain.data data or list of data ['$source', '$target']" in page
     assert "--pretrain.mask_rate number > 0 and < 1 or list or null 0.15 share that is hidden" in page
-    assert "--source_only.method one of full full" in page
+    assert "--source_only.method one of full, frozen, partial, linear_then_full, lora, few_shot, scratch full" in page
 
 
 def misfits(value, schema, whole, place=""):

@@ -188,7 +188,7 @@ def test_new_words_begin_as_the_mean_of_their_pieces(fitted, reviews, tmp_path):
             "freeze: expected embeddings or a number of blocks, found 'embedings'; did you mean",
         ),
         ({"freeze": 1, "lora": {"r": 2}}, "freeze: with lora only the adapters train"),
-        ({"lora": {"target_modules": ["nothing"]}}, "has no layer 'nothing'; its linear layers: query, key, value, dense"),
+        ({"lora": {"target_modules": ["nothing"]}}, "has no layer 'nothing'; its linear layers: query, key, value"),
         ({"lora": {"rank": 2}}, "lora.rank: LoraConfig has no such field"),
         ({"replay": 0.1}, "replay: takes texts from general, which is not given"),
         ({"config": {"hiden_size": 3}}, "config.hiden_size: BertConfig has no such field; did you mean 'hidden_size'"),

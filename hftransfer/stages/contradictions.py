@@ -69,9 +69,7 @@ def _labels(given: Mapping[str, Any], task: str) -> None:
         if value and task in NOT_CLASSES:
             raise HFTransferError(f"{option}: is of class probabilities, and {task} has none; remove it")
         if value and given["head"] == "linear":
-            raise HFTransferError(
-                f"{option}: head: linear is fitted by scikit-learn, without it; set head: torch"
-            )
+            raise HFTransferError(f"{option}: head: linear is fitted by scikit-learn, without it; set head: torch")
     if given["calibrate"] and task not in CALIBRATED:
         raise HFTransferError(f"calibrate: a temperature is for class probabilities, and {task} has none; remove it")
     if given["general"] is not None and task == "causal_lm":

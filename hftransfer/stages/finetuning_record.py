@@ -78,6 +78,19 @@ class Found:
         if self.temperature is not None:
             self._tell_calibration(outputs)
         self.evidence |= task.evidence(outputs, self.test.labels)
+        self._against_the_usual(outputs)
+
+    def _against_the_usual(self, outputs: Any) -> None:
+        """The result beside the most frequent answer, which knows nothing of the content."""
+        task, metric = self.task, self.task.metric.replace("_", " ")
+        usual = task.usual(self.fit.train.labels, self.test.labels)
+        if usual is None:
+            return
+        rows = task.row_scores(outputs, self.test.labels)
+        options: dict[str, Any] = {"protocol": "held-out rows", "higher_is_better": task.higher_is_better}
+        line = comparison.compare_scores(metric, usual, rows, **options)
+        self.evidence |= {"comparison": [line], "before_name": "the most frequent answer", "after_name": "fine-tuned"}
+        self.evidence["verdict"] = comparison.words(line, what=metric, subject="Fine-tuning")
 
     def _shown(self, prefix: str) -> str:
         return f"{self.task.metric.replace('_', ' ')} {self.metrics[prefix + self.task.metric]:.3f}"

@@ -68,6 +68,10 @@ class Task(ABC):
     def floor(self, train: Any, labels: Any) -> dict[str, float]:
         """What the most frequent answer among the training labels is worth."""
 
+    def usual(self, train: Any, labels: Any) -> np.ndarray | None:
+        """(rows,) what the most frequent answer is worth, as `row_scores` has it; None where there is none."""
+        return None
+
     @abstractmethod
     def targets(self, labels: Sequence[Any]) -> Tensor:
         """A batch's labels as the network takes them."""

@@ -54,7 +54,10 @@ class SingleLabel(Task):
         return (outputs.argmax(1) == labels).astype(float)
 
     def floor(self, train: Any, labels: Any) -> dict[str, float]:
-        return {"majority_class_accuracy": float((labels == np.bincount(train).argmax()).mean())}
+        return {"majority_class_accuracy": float(self.usual(train, labels).mean())}
+
+    def usual(self, train: Any, labels: Any) -> np.ndarray:
+        return (labels == np.bincount(train).argmax()).astype(float)
 
     def strata(self, labels: Any) -> np.ndarray:
         return np.asarray(labels)
@@ -103,12 +106,14 @@ class MultiLabel(Task):
         return metrics.example_f1(outputs > 0, labels > 0)
 
     def floor(self, train: Any, labels: Any) -> dict[str, float]:
+        return {"majority_example_f1": float(self.usual(train, labels).mean())}
+
+    def usual(self, train: Any, labels: Any) -> np.ndarray:
         known = np.asarray(train) > 0
         shares = known.mean(0)
         usual = shares >= min(0.5, shares.max())  # the most frequent one, where none is in half of the rows
         always = max(usual, np.zeros_like(usual), key=lambda answer: metrics.example_f1(answer[None], known).mean())
-        found = metrics.multi_label(np.tile(always, (len(labels), 1)), labels > 0)
-        return {"majority_example_f1": found["example_f1"]}
+        return metrics.example_f1(np.tile(always, (len(labels), 1)), labels > 0)
 
     def strata(self, labels: Any) -> np.ndarray:
         return rarest(labels)

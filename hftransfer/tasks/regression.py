@@ -53,7 +53,10 @@ class Regression(Task):
         return np.abs(outputs.reshape(-1) - labels)
 
     def floor(self, train: Any, labels: Any) -> dict[str, float]:
-        return {"majority_mae": float(np.abs(np.median(train) - labels).mean())}
+        return {"majority_mae": float(self.usual(train, labels).mean())}
+
+    def usual(self, train: Any, labels: Any) -> np.ndarray:
+        return np.abs(np.median(train) - labels)
 
     def strata(self, labels: Any) -> np.ndarray:
         return binned(labels)
