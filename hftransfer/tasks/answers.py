@@ -179,10 +179,10 @@ def _plain(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
 
 def _continued(reader: Any, said: str, known: list[int], added: str) -> list[int]:
     """The ids of what is added to a text of known ids, which stay: it is read as it will be when it is alone."""
-    whole: list[int] = reader(said + added, add_special_tokens=False)["input_ids"]
+    whole: list[int] = reader(said + added, add_special_tokens=False, verbose=False)["input_ids"]
     if whole[: len(known)] == known:
         return whole[len(known) :]
-    return list(reader(added, add_special_tokens=False)["input_ids"])  # a piece spans both
+    return list(reader(added, add_special_tokens=False, verbose=False)["input_ids"])  # a piece spans both
 
 
 def _templated(reader: Any, talk: Talk) -> list[tuple[list[int], bool]]:
