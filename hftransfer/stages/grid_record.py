@@ -106,11 +106,14 @@ def finish(
             metrics[f"spread.{name}"] = _spread(grid.metric(line, number))
     name = data.display_name(data.parse(given["data"], "data"))
     compared, says = _verdict(grid)
+    advice = _advice(grid)
+    if says is not None and advice:
+        says = {**says, "text": f"{says['text']} {advice[0]}"}
     evidence = {
         "stage": "compare",
         "title": "Which way to take" if given["against"] is None else "What the pretraining is worth on few labels",
         "settings": given,
-        "notes": [*_notes(grid, parts, floor), *_advice(grid)],
+        "notes": [*_notes(grid, parts, floor), *advice],
         "before_name": _side_name(given),
         "after_name": "pretrained" if given["against"] is not None else "the best way",
         "comparison": compared,
