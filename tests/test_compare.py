@@ -258,6 +258,12 @@ def test_every_way_is_compared_and_one_is_advised(tiny_bert, reviews, tmp_path):
         ([{"full": {"seed": 1}}], "methods: full.seed: the comparison decides it"),
         (["full", "full"], "methods: two are named 'full'"),
         ([{"partial": {"trainable": 9}}], "methods: partial.trainable: .* has 2 blocks"),
+        ([{"full": {"id": "../../out"}}], "methods: id '../../out': expected a name of letters"),
+        (
+            [{"scratch": {"architecture": {"layers": 1}}}],
+            "methods: scratch.architecture: method scratch carries nothing",
+        ),
+        ([{"full": {"architecture": {"layers": 1}}}], "against: a new network is not built with changed parts"),
         ([{"full": {"layer_decay": 2}}], "methods: full.layer_decay: expected"),
     ],
 )

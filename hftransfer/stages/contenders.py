@@ -1,5 +1,6 @@
 """What a comparison is between: methods of `finetune` with their options, as a recipe writes them. No torch here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ class _Methods:
             raise ValueError(f"expected a list of methods like [scratch, frozen, full], found {value!r}")
         ids = [_entry(entry)[0] for entry in value]
         for name in ids:
+            if not re.fullmatch(r"[A-Za-z_][\w-]*", name):  # it names a folder
+                raise ValueError(f"id '{name}': expected a name of letters, digits, - and _")
             if ids.count(name) > 1:
                 raise ValueError(f"two are named '{name}'; give each its own id")
         return value

@@ -36,6 +36,8 @@ def solved(given: Mapping[str, Any], task: str) -> bool:
 def _method(given: Mapping[str, Any], task: str) -> None:
     method = given["method"]
     phases = METHODS[method].phases
+    if METHODS[method].new and given["architecture"] is not None:
+        raise HFTransferError(f"architecture: method {method} carries nothing over that could change; remove it")
     if method == "few_shot" and task != "single_label_classification":
         raise HFTransferError(f"method: few_shot pairs rows of one class each, and the task is {task}; use lora")
     if "head" in phases and task == "causal_lm":

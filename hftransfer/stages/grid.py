@@ -112,6 +112,10 @@ def _checked(given: Mapping[str, Any], task: Any) -> list[Line]:
     """All lines, after a look at each method's options."""
     found = lines(given)
     for line in found:
+        if line.side.new and line.contender.given is not None and line.contender.given["architecture"] is not None:
+            raise HFTransferError(
+                "against: a new network is not built with changed parts; remove against or architecture"
+            )
         if line.contender.given is not None:
             try:
                 finetuning.check({**line.contender.given, "model": line.side.model}, task)

@@ -68,7 +68,8 @@ class Grid:
             for line in lines
             if line is best or self.better(self.rows(line, number), self.rows(best, number)) != "helped"
         ]
-        return sorted(close, key=lambda line: CHEAP.index(line.contender.method))
+        sizes = {line.name: self.cost(line, "bytes") or 0.0 for line in close}  # of one method, the smaller
+        return sorted(close, key=lambda line: (CHEAP.index(line.contender.method), sizes[line.name]))
 
 
 def check_classes(parts: Mapping[str, Dataset], max_train_samples: int | None) -> None:
