@@ -9,6 +9,7 @@ from torch import nn
 
 from hftransfer import models, processes
 from hftransfer.data import text
+from hftransfer.functional.softmax import softmax
 
 TOKENS_PER_BATCH = 8192
 ROWS_PER_BATCH = 32  # where all rows are alike: images, spectrograms
@@ -22,8 +23,7 @@ class Predictions(NamedTuple):
 
     @property
     def probabilities(self) -> np.ndarray:
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        return shifted / shifted.sum(1, keepdims=True)
+        return softmax(self.logits)
 
     @property
     def classes(self) -> np.ndarray:

@@ -149,13 +149,3 @@ def _check_seen(config: Any, size: int) -> None:
             f"model: its image processor makes images of {size} x {size} and its config says {config.image_size}; "
             "they are not of one checkpoint"
         ) from error
-
-
-def with_labels(inputs: Inputs) -> tuple[list[dict[str, Any]], Callable[[Sequence[Any]], dict[str, Tensor]]]:
-    """Rows and a collator for training: each row knows its label."""
-    rows = [{**row, "label": int(label)} for row, label in zip(inputs.rows, inputs.labels, strict=True)]
-
-    def collate(batch: Sequence[Any]) -> dict[str, Tensor]:
-        return {**inputs.batch(batch), "labels": torch.tensor([row["label"] for row in batch])}
-
-    return rows, collate

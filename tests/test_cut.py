@@ -31,8 +31,9 @@ from hftransfer import models, tuning
 from hftransfer.cache import Cache
 from hftransfer.cut import Cut, features
 from hftransfer.errors import HFTransferError
-from hftransfer.inputs import Inputs, with_labels
+from hftransfer.inputs import Inputs
 from hftransfer.lstm import LSTMConfig, LSTMForCausalLM
+from hftransfer.tasks.classification import SingleLabel
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = {**SIZES, "vocab_size": 50, "pad_token_id": 0, "num_labels": 3}
@@ -343,7 +344,7 @@ def test_labels_in_a_batch_make_no_states(bert, cache):
 def test_rows_reach_training_with_labels(bert, cache):
     inputs = texts()
     cut = Cut(bert, 1)
-    rows, collate = with_labels(cut.stored(inputs, cache))
+    rows, collate = SingleLabel("text", ["a", "b", "c"]).training(cut.stored(inputs, cache))
     whole = bert(**inputs.batch([inputs.rows[1], inputs.rows[4]]), labels=torch.tensor([1, 1])).loss
     with cut:
         batch = collate([rows[1], rows[4]])

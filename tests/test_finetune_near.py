@@ -175,7 +175,7 @@ def test_early_stopping_keeps_the_best_epoch(options, tiny_bert, reviews, tmp_pa
         restored.append({name: value.detach().clone() for name, value in fit.network.state_dict().items()})
         settle(fit)
 
-    monkeypatch.setattr("hftransfer.stages.finetuning.settle_adapter", settled)
+    monkeypatch.setattr("hftransfer.stages.choosing.settle_adapter", settled)
     result = finetune(
         tiny_bert, reviews("source"), tmp_path / "out", early_stopping_patience=2, training=training, **options
     )

@@ -62,7 +62,7 @@ def labelled(
     Raises:
         HFTransferError: in one line, for anything that makes the data unusable.
     """
-    parsed = _not_streamed(parse(spec, key))
+    parsed = not_streamed(parse(spec, key))
     splits = read(parsed, kind)
     with quiet():
         train, test = _own_splits(splits, parsed, True, kind)
@@ -130,7 +130,7 @@ def target(
         The texts, as from `unlabelled`; and a function that reads the labels and returns the same rows with the
         columns text and label (ClassLabel of `label_names`), or None when the data has no label column.
     """
-    parsed = _not_streamed(parse(spec, key))
+    parsed = not_streamed(parse(spec, key))
     splits = read(parsed, kind)
     with quiet():
         train, test = _own_splits(splits, parsed, False, kind)
@@ -170,7 +170,8 @@ def _with_labels(
     )
 
 
-def _not_streamed(spec: Spec) -> Spec:
+def not_streamed(spec: Spec) -> Spec:
+    """Refuses a stream where rows are divided, drawn or counted."""
     if spec.streaming:
         raise HFTransferError(
             f"{spec.key}: a stream has no fixed rows, so only unlabelled data can be one; remove streaming: true"

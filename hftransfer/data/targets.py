@@ -10,6 +10,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, LargeList, List, Value
 
 from hftransfer.data.divide import random_division, sample, stratified_division
+from hftransfer.data.load import not_streamed
 from hftransfer.data.read import quiet, read
 from hftransfer.data.rows import CONTENT_NAMES, LABEL_NAMES, STORED, column, find_columns, has_labels
 from hftransfer.data.spec import CONTENT, DataSpec, Spec, display_name, parse
@@ -30,11 +31,7 @@ def opened(spec: DataSpec | Spec, key: str, kind: str) -> tuple[Spec, dict[str, 
     Raises:
         HFTransferError: for a stream, or content of another kind.
     """
-    parsed = parse(spec, key)
-    if parsed.streaming:
-        raise HFTransferError(
-            f"{key}: a stream has no fixed rows, so only unlabelled data can be one; remove streaming: true"
-        )
+    parsed = not_streamed(parse(spec, key))
     splits = read(parsed, kind)
     _check_kind(train_of(splits, parsed).features, parsed, kind)
     return parsed, splits

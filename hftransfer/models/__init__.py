@@ -27,7 +27,7 @@ from hftransfer.models.classes import (
     register_own,
     skeleton,
 )
-from hftransfer.models.features import classify, features, first_position, last_linear, pool, pooling
+from hftransfer.models.features import classify, features, first_position, last_linear, last_names, pool, pooling
 from hftransfer.models.loading import PRETRAINING, classifies, load, load_reported, masked_lm_on, ready, reopen, save
 from hftransfer.models.quiet import brief, quiet_transformers
 from hftransfer.models.readers import READERS, for_words, hears, reader, tokenizer
@@ -57,6 +57,7 @@ __all__ = [
     "identity",
     "is_scratch",
     "last_linear",
+    "last_names",
     "load",
     "load_reported",
     "located",

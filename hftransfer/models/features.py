@@ -64,6 +64,12 @@ def last_linear(model: nn.Module) -> nn.Module:
     return linear[-1]
 
 
+def last_names(model: nn.Module) -> frozenset[str]:
+    """The names of `last_linear`'s parameters."""
+    own = {id(parameter) for parameter in last_linear(model).parameters()}
+    return frozenset(name for name, value in model.named_parameters() if id(value) in own)
+
+
 def first_position(model: nn.Module) -> int:
     """The position number of a text's first token: RoBERTa's relatives count from the padding token on."""
     for module in model.modules():

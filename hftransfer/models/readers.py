@@ -33,7 +33,8 @@ def tokenizer(model: Any) -> Any:
     if _alone(Path(model).expanduser()):
         folder, name = Path(model).expanduser(), Path(model).name
     else:
-        folder, name = resolve(model).holding(*TOKENIZER), resolve(model).name
+        checkpoint = resolve(model)
+        folder, name = checkpoint.holding(*TOKENIZER), checkpoint.name
     if not any((folder / file).exists() for file in TOKENIZER):
         raise HFTransferError(f"model: {name} has no tokenizer; save one into it with save_pretrained")
     try:

@@ -1,7 +1,7 @@
 """What is chosen or fitted on validation rows after training: a soup, a share of the way back, a temperature."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,28 @@ CALIBRATED = ("single_label_classification", "multi_label_classification", "toke
 def state_of(network: nn.Module) -> State:
     """A copy of all weights, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+@dataclass
+class Ended:
+    """What was chosen when a network was fitted to its end."""
+
+    start: State  # the weights before the last phase
+    end: State  # and after it
+    share: float | None = None  # of the end that the network has, where it went back
+    along: dict[float, float] = field(default_factory=dict)  # validation metric by share, where that chose
+    temperature: float | None = None
+
+
+def fit_to_the_end(fit: Fit) -> Ended:
+    """Runs all phases and all that is chosen after them; the network is then what is shipped."""
+    ended = Ended(fit_whole(fit), {})
+    if fit.near.get("wise_ft") is not None:
+        _go_back(fit, ended)
+    if fit.given["calibrate"]:
+        ended.temperature = _calibrated(fit)
+    settle_adapter(fit)
+    return ended
 
 
 def fit_whole(fit: Fit) -> State:
@@ -80,22 +102,21 @@ def signed(fit: Fit, score: float) -> float:
     return score if fit.task.higher_is_better else -score
 
 
-def go_back(fit: Fit, start: State) -> tuple[float, State]:
-    """Moves the network between its start and its end (WiSE-FT). Returns the share of the end, and the end."""
+def _go_back(fit: Fit, ended: Ended) -> None:
+    """Moves the network between its start and its end (WiSE-FT)."""
     settle_adapter(fit)
     fit.adapter = None  # what is shipped is on the way to it
-    end, wanted = state_of(fit.network), fit.near["wise_ft"]
+    ended.end, wanted = state_of(fit.network), fit.near["wise_ft"]
     if wanted == "best":
-        scores = {}
         for share in SHARES:
-            fit.network.load_state_dict(interpolated(start, end, share))
-            scores[share] = signed(fit, validation_score(fit))
-        wanted = max(SHARES, key=lambda share: (scores[share], share))
-    fit.network.load_state_dict(interpolated(start, end, wanted))
-    return float(wanted), end
+            fit.network.load_state_dict(interpolated(ended.start, ended.end, share))
+            ended.along[share] = validation_score(fit)
+        wanted = max(SHARES, key=lambda share: (signed(fit, ended.along[share]), share))
+    ended.share = float(wanted)
+    fit.network.load_state_dict(interpolated(ended.start, ended.end, ended.share))
 
 
-def calibrated(fit: Fit) -> float:
+def _calibrated(fit: Fit) -> float:
     """Fits a temperature on the validation rows and builds it into the last layer, so that any inference has it.
 
     Returns:

@@ -91,9 +91,9 @@ def _measured(task: Any, outputs: Any, labels: Any, names: list[str] | None) -> 
     from hftransfer.errors import HFTransferError, nearest
 
     if names and task.name == "single_label_classification":
-        from hftransfer.tasks.classification import probabilities
+        from hftransfer.functional.softmax import softmax
 
-        predictions = metrics.as_predictions(probabilities(outputs), names)
+        predictions = metrics.as_predictions(softmax(outputs), names)
         return dict(metrics.load(names).compute(predictions=predictions, references=labels.tolist()))
     own = task.score(outputs, labels)
     unknown = next((name for name in names or own if name not in own), None)

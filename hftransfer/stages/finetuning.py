@@ -19,7 +19,7 @@ from hftransfer.runs import CHECKPOINTS, StageFolder
 from hftransfer.stages import choosing, contradictions, finetuning_record
 from hftransfer.stages.beginning import new_network
 from hftransfer.stages.finetuning_record import Found
-from hftransfer.stages.fitting import Fit, divided, division, settle_adapter, training_of
+from hftransfer.stages.fitting import Fit, divided, division, training_of
 from hftransfer.stages.ways import ON_VECTORS, by_gradients
 from hftransfer.trainers.exact import estimated_steps
 
@@ -67,9 +67,8 @@ def _ends_in_one_layer(given: Mapping[str, Any], task: Any) -> bool:
     if given["method"] == "few_shot" or models.classifies(given["model"], task.names):
         return True
     network = models.skeleton(models.config_of(given["model"]), task.job)
-    own = {id(value) for value in models.last_linear(network).parameters()}
-    inside = f"{network.base_model_prefix}."
-    return all(id(value) in own or name.startswith(inside) for name, value in network.named_parameters())
+    last, inside = models.last_names(network), f"{network.base_model_prefix}."
+    return all(name in last or name.startswith(inside) for name, _ in network.named_parameters())
 
 
 def _read(given: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -132,14 +131,8 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     cache = Cache(folder.path.parent / CACHE)
     scores = _folds(given, task, start, read["train"], path / CHECKPOINTS, cache)
     fit = made_fit(given, task, start, read["train"], path / CHECKPOINTS / "whole", cache, given["seed"])
-    began = choosing.fit_whole(fit)
-    found = Found(given, task, start, fit, read["test"], general, parts["train"], scores)
-    if fit.near.get("wise_ft") is not None:
-        share, end = choosing.go_back(fit, began)
-        found.curve_back(began, end, share)
-    if given["calibrate"]:
-        found.temperature = choosing.calibrated(fit)
-    settle_adapter(fit)
+    ended = choosing.fit_to_the_end(fit)
+    found = Found(given, task, start, fit, ended, read["test"], general, parts["train"], scores)
     found.measure()
     _save(fit, start, path, given)
     finetuning_record.finish(folder, found)
@@ -161,8 +154,8 @@ def made_fit(
 def _centre(fit: Fit) -> None:
     """A new head of numbers begins with the labels' mean: gradients would take hundreds of steps to get there."""
     last = models.last_linear(fit.network)
-    new = {id(value) for name, value in fit.network.named_parameters() if name in set(fit.new)}
-    if last.bias is not None and id(last.bias) in new:
+    new = models.last_names(fit.network) & set(fit.new)
+    if last.bias is not None and any(name.endswith("bias") for name in new):
         last.bias.fill_(float(np.mean(fit.train.labels)))
 
 
@@ -196,12 +189,7 @@ def _folds(
         kept, held = (np.flatnonzero(where).tolist() for where in (of != fold, of == fold))
         fit = made_fit(given, task, begun, rows.select(kept), folder / f"fold-{fold}", cache, given["seed"])
         fit.name = f"fold {fold + 1} of {count}"
-        began = choosing.fit_whole(fit)
-        if fit.near.get("wise_ft") is not None:
-            choosing.go_back(fit, began)
-        if given["calibrate"]:
-            choosing.calibrated(fit)
-        settle_adapter(fit)
+        choosing.fit_to_the_end(fit)
         held_out = rows.select(held)
         scores.append(task.score(task.predict(fit.network, held_out), held_out.labels))
     set_seed(given["seed"])

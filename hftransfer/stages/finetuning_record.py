@@ -1,17 +1,21 @@
 """What `finetune` leaves to read: metrics beside the most frequent answer, curves, tables."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from hftransfer import comparison, data
+from hftransfer.functional.calibration import expected_calibration_error
+from hftransfer.functional.softmax import softmax
 from hftransfer.functional.weight_space import interpolated
 from hftransfer.inputs import Inputs
 from hftransfer.methods import METHODS, PAPERS
 from hftransfer.runs import StageFolder
 from hftransfer.stages import choosing
-from hftransfer.stages.choosing import CALIBRATED, State
+from hftransfer.stages.choosing import CALIBRATED, Ended
 from hftransfer.stages.fitting import Fit
 
 
@@ -23,6 +27,7 @@ class Found:
     task: Any
     start: Any
     fit: Fit
+    ended: Ended
     test: Inputs
     general: Inputs | None
     part: Any  # the training rows as loaded
@@ -31,28 +36,31 @@ class Found:
     evidence: dict[str, Any] = field(default_factory=dict)
     curves: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    temperature: float | None = None
 
-    def curve_back(self, start: State, end: State, share: float) -> None:
-        """The metric along the way from the start to the end, on all held-out rows; the network stays at `share`."""
+    def _curve_back(self, share: float) -> None:
+        """The metric along the way from the start to the end, on all held-out rows; the network stays as it is."""
         parts = {"held out": self.test, "general": self.general, "validation": self.fit.validation}
-        network = self.fit.network
+        along = copy.deepcopy(self.fit.network)
         for name, part in parts.items():
             if part is None:
                 continue
-            points = []
-            for step in choosing.SHARES:
-                network.load_state_dict(interpolated(start, end, step))
-                points.append([step, self.task.score(self.task.predict(network, part), part.labels)[self.task.metric]])
+            known = self.ended.along if part is self.fit.validation else {}
+            found = known or {step: self._at(along, step, part) for step in choosing.SHARES}
             axes = {"x": "share of the fine-tuned weights", "y": self.task.metric.replace("_", " ")}
-            self.curves.append({"name": name, **axes, "points": points})
-        network.load_state_dict(interpolated(start, end, share))
+            self.curves.append({"name": name, **axes, "points": [list(point) for point in found.items()]})
         self.metrics["wise_ft.share"] = share
         chosen = "chosen on validation rows" if self.fit.near["wise_ft"] == "best" else "as asked"
         self.notes.append(f"{share:g} of the fine-tuned weights, {chosen}; the test rows choose nothing")
 
+    def _at(self, along: nn.Module, share: float, part: Inputs) -> float:
+        """The metric of rows at a share of the fine-tuned weights, as they were before they were calibrated."""
+        along.load_state_dict(interpolated(self.ended.start, self.ended.end, share))
+        return float(self.task.score(self.task.predict(along, part), part.labels)[self.task.metric])
+
     def measure(self) -> None:
         """All numbers on the held-out rows, and on the general ones."""
+        if self.ended.share is not None:
+            self._curve_back(self.ended.share)
         task, network = self.task, self.fit.network
         outputs = task.predict(network, self.test)
         scores = task.score(outputs, self.test.labels)
@@ -75,8 +83,8 @@ class Found:
             spread = self.metrics[f"folds.{task.metric}.spread"]
             told = f"{self._shown('folds.')} on average, standard deviation {spread:.3f}"
             self.notes.append(f"on {len(self.folds)} folds of the training rows, each by a network of its own: {told}")
-        if self.temperature is not None:
-            self._tell_calibration(outputs)
+        if self.ended.temperature is not None:
+            self._tell_calibration(outputs, self.ended.temperature)
         self.evidence |= task.evidence(outputs, self.test.labels)
         self._against_the_usual(outputs)
 
@@ -95,33 +103,26 @@ class Found:
     def _shown(self, prefix: str) -> str:
         return f"{self.task.metric.replace('_', ' ')} {self.metrics[prefix + self.task.metric]:.3f}"
 
-    def _tell_calibration(self, outputs: Any) -> None:
-        assert self.temperature is not None
-        before = [row * self.temperature for row in outputs]
+    def _tell_calibration(self, outputs: Any, temperature: float) -> None:
+        before = [row * temperature for row in outputs]
         errors = {"before": _calibration(self.task, before, self.test.labels)}
         errors["after"] = _calibration(self.task, outputs, self.test.labels)
         self.metrics |= {f"calibration_error.{when}": value for when, value in errors.items()}
-        self.metrics["temperature"] = self.temperature
+        self.metrics["temperature"] = temperature
         self.notes.append(
-            f"temperature {self.temperature:.3f}, fitted on validation rows and built into the last layer: "
+            f"temperature {temperature:.3f}, fitted on validation rows and built into the last layer: "
             f"calibration error on held-out rows {errors['before']:.3f} -> {errors['after']:.3f}"
         )
 
 
 def _calibration(task: Any, outputs: Any, labels: Any) -> float:
     """Expected calibration error; of several classes at once, the mean over the yes-or-no questions."""
-    from hftransfer.functional.calibration import expected_calibration_error
-
     logits, true = choosing.flat(task.name, np.asarray(outputs) if task.name in CALIBRATED[:2] else outputs, labels)
     if task.name == "multi_label_classification":
         yes = (1 + np.tanh(logits / 2)) / 2  # the sigmoid, without an overflow
-        errors = [
-            expected_calibration_error(np.stack([1 - yes[:, k], yes[:, k]], 1), true[:, k].astype(int))
-            for k in range(yes.shape[1])
-        ]
-        return float(np.mean(errors))
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return expected_calibration_error(shifted / shifted.sum(1, keepdims=True), true)
+        classes = range(yes.shape[1])
+        return float(np.mean([expected_calibration_error(yes[:, [k]], true[:, [k]]) for k in classes]))
+    return expected_calibration_error(softmax(logits), true)
 
 
 def finish(folder: StageFolder, found: Found) -> None:

@@ -1,6 +1,5 @@
 """One network being fitted to labels: its rows, its loss, and a training of whatever trains of it at the moment."""
 
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +21,13 @@ from hftransfer.functional.label_shift import balanced_sampling
 from hftransfer.inputs import Inputs
 from hftransfer.methods import METHODS
 from hftransfer.objectives.next_tokens import NextTokens
+from hftransfer.tasks.answers import following
 from hftransfer.trainers.averaging import MovingAverage
 from hftransfer.trainers.exact import estimated_steps, has_bf16, training_arguments
 from hftransfer.trainers.finetuning import FinetuningTrainer, labelled_units
 from hftransfer.trainers.thawing import Thaw
 from hftransfer.trainers.watching import Watch
 
-logger = logging.getLogger("hftransfer")
 MOVES_BLOCKS = ("weights", "upper", "pairs")  # phases that change the pretrained blocks themselves
 HEAD_RATE = 1e-3  # of a head that is trained before or after another phase: that one's rate is for what is pretrained
 SPARE = 0.5  # of the free disk, at most, is filled with states
@@ -167,8 +166,7 @@ def _task_loss(fit: Fit) -> tuple[Losses, Units]:
 
     def nats(model: nn.Module, batch: dict[str, Any]) -> Tensor:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
-        return predictions.nats(model, inputs, following).sum()
+        return predictions.nats(model, inputs, following(batch["labels"])).sum()
 
     return nats, lambda batch: labelled_units(batch["labels"][:, 1:])
 

@@ -21,7 +21,6 @@ from hftransfer.spending import spending
 from hftransfer.stages import choosing, finetuning, grid_record
 from hftransfer.stages.beginning import new_network
 from hftransfer.stages.contenders import Contender, contenders
-from hftransfer.stages.fitting import settle_adapter
 from hftransfer.trainers.exact import estimated_steps
 
 logger = logging.getLogger("hftransfer")
@@ -203,12 +202,7 @@ def _fitted(
         start = _begun(line, task, own, seed)
         fit = finetuning.made_fit(own, task, start, rows, place, cache, seed)
         fit.name = line.name
-        began = choosing.fit_whole(fit)
-        if fit.near.get("wise_ft") is not None:
-            choosing.go_back(fit, began)
-        if own["calibrate"]:
-            choosing.calibrated(fit)
-        settle_adapter(fit)
+        choosing.fit_to_the_end(fit)
     outputs = task.predict(fit.network, test)
     return {
         "rows": task.row_scores(outputs, test.labels).tolist(),
@@ -226,11 +220,9 @@ def _begun(line: Line, task: Any, own: Mapping[str, Any], seed: int) -> finetuni
         return finetuning.begin(own, task, seed)
     set_seed(seed)
     network = new_network(line.side.model, task.job, task.head)
-    last = models.last_linear(network).parameters() if task.names else ()
-    held = {id(value) for value in last}
     # to a method that keeps the backbone, a new one's weights are given like any other's
-    new = [name for name, value in network.named_parameters() if id(value) in held]
-    return finetuning.Start(network, new, None, None, [])
+    new = models.last_names(network) if task.names else ()
+    return finetuning.Start(network, sorted(new), None, None, [])
 
 
 def _shipped(fit: Any) -> int:

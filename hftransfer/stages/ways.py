@@ -1,5 +1,6 @@
 """The phases of the ways of fine-tuning: what each trains of a network, and on which rows or features."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def by_gradients(given: Mapping[str, Any]) -> bool:
 def _head(fit: Fit) -> None:
     """A head on features that are made once."""
     last = models.last_linear(fit.network) if fit.task.name in ON_VECTORS else None
-    if last is None or not _alone(fit, last):
+    if last is None or not _alone(fit):
         why = "reads every token" if last is None else "has new layers below its last one"
         fit.notes.append(f"the head {why}, so it was trained by gradients, on states that were made once")
         with tuning.only(fit.network, frozenset(fit.new) | _last_names(fit)):
@@ -56,25 +57,22 @@ def _head(fit: Fit) -> None:
             last.bias.copy_(torch.as_tensor(bias))
 
 
-def _alone(fit: Fit, last: nn.Module) -> bool:
+def _alone(fit: Fit) -> bool:
     """Whether nothing below the last layer is untrained; pairs have trained all of it."""
-    own = {id(parameter) for parameter in last.parameters()}
-    new = [value for name, value in fit.network.named_parameters() if name in set(fit.new)]
-    return "pairs" in phases(fit.given) or all(id(value) in own for value in new)
+    known = {name for name, _ in fit.network.named_parameters()}
+    return "pairs" in phases(fit.given) or known & set(fit.new) <= models.last_names(fit.network)
 
 
 def _last_names(fit: Fit) -> frozenset[str]:
     """The last linear layer's parameters: trained also where a checkpoint gave them."""
     if fit.task.name not in (*ON_VECTORS, "token_classification"):
         return frozenset()
-    own = {id(parameter) for parameter in models.last_linear(fit.network).parameters()}
-    return frozenset(name for name, value in fit.network.named_parameters() if id(value) in own)
+    return models.last_names(fit.network)
 
 
 def _torch_head(fit: Fit, last: nn.Module, made: np.ndarray) -> None:
     """The last layer trained by gradients on stored features."""
     rows, known, loss = list(range(len(made))), fit.train.labels, loss_of(fit)
-    held = features(fit.network, fit.validation, fit.cache) if fit.validation is not None else np.empty((0, 0))
 
     def collate(batch: Sequence[int]) -> dict[str, Tensor]:
         stored = torch.as_tensor(np.asarray(made[list(batch)]))
@@ -83,9 +81,14 @@ def _torch_head(fit: Fit, last: nn.Module, made: np.ndarray) -> None:
     def losses(model: nn.Module, batch: dict[str, Any]) -> Tensor:
         return loss(model(batch["features"]), batch["labels"])
 
+    @functools.cache
+    def held() -> Tensor:
+        assert fit.validation is not None
+        return torch.as_tensor(np.array(features(fit.network, fit.validation, fit.cache)))
+
     @torch.no_grad()
     def predict() -> np.ndarray:
-        return last(torch.as_tensor(np.array(held)).to(last.weight)).float().cpu().numpy()
+        return last(held().to(last.weight)).float().cpu().numpy()
 
     train(fit, last, rows, collate, None, "head", losses=losses, watch=watch_of(fit, predict))
 

@@ -15,23 +15,21 @@ from hftransfer.data import target_rows, targets, text
 from hftransfer.data.spec import Spec
 from hftransfer.data.target_rows import ANSWERING
 from hftransfer.errors import HFTransferError, renamed
-from hftransfer.functional.classification import cross_entropy
+from hftransfer.functional.classification import IGNORED, cross_entropy
 from hftransfer.inputs import Inputs
 from hftransfer.objectives.next_tokens import NextTokens
-from hftransfer.tasks.base import Task
+from hftransfer.tasks.base import BesideTokens
 
 logger = logging.getLogger("hftransfer")
-IGNORED = -100
 Talk = Sequence[Mapping[str, str]]
 
 
-class Answers(Task):
+class Answers(BesideTokens):
     """The messages of the role assistant, each after all that comes before it."""
 
     name = "causal_lm"
     metric = "loss"
     higher_is_better = False
-    kinds = ("text",)
 
     @property
     def job(self) -> str:
@@ -68,19 +66,13 @@ class Answers(Task):
         lengths = [len(row["input_ids"]) for row in rows]
         return Inputs(rows, np.zeros(len(rows)), lambda batch: text.padded(reader, batch), lengths)
 
-    def training(self, rows: Inputs) -> tuple[Sequence[Any], Any]:
-        return rows.rows, lambda batch: _with_labels(rows, batch)
-
     def loss(
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
         reduction: Any = "mean",
     ) -> Tensor:  # fmt: skip
         return cross_entropy(
-            logits, _following(labels), weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction
+            logits, following(labels), weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction
         )
-
-    def targets(self, labels: Sequence[Any]) -> Tensor:
-        raise AssertionError("an answer's tokens are labels in their own places")
 
     def predict(self, network: nn.Module, rows: Inputs) -> np.ndarray:
         """(rows, 3) of each row's answers: nats, tokens, and tokens that were the likeliest."""
@@ -88,13 +80,13 @@ class Answers(Task):
 
         def run(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor]:
             labels = batch.pop("labels")
-            following = _following(labels)
-            nats, right = predictions.judged(model, batch, following)
-            counted = (following != IGNORED).sum(1)
+            wanted = following(labels)
+            nats, right = predictions.judged(model, batch, wanted)
+            counted = (wanted != IGNORED).sum(1)
             return (torch.stack([nats.sum(1).double(), counted.double(), right.sum(1).double()], 1),)
 
         with torch.no_grad():
-            found = inference.over(rows.rows, rows.lengths, lambda batch: _with_labels(rows, batch), network, run)
+            found = inference.over(rows.rows, rows.lengths, lambda batch: self.batch(rows, batch), network, run)
         return np.stack([one for (one,) in found])
 
     def score(self, outputs: Any, labels: Any) -> dict[str, float]:
@@ -122,16 +114,9 @@ def _check_order(config: Any) -> None:
         )
 
 
-def _following(labels: Tensor) -> Tensor:
+def following(labels: Tensor) -> Tensor:
     """(batch, length) each place's next label."""
     return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-
-
-def _with_labels(rows: Inputs, batch: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    made = rows.batch(batch)
-    labels = torch.full_like(made["input_ids"], IGNORED)
-    labels[made["attention_mask"].bool()] = torch.tensor([label for row in batch for label in row["labels"]])
-    return {**made, "labels": labels}
 
 
 def encode(reader: Any, talk: Talk, max_length: int) -> dict[str, list[int]] | None:

@@ -1,5 +1,6 @@
 """The interface of a task."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,8 +11,10 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 
 from hftransfer import inference, inputs, models
+from hftransfer.data import targets
 from hftransfer.data.spec import Spec
 from hftransfer.data.text import id2label
+from hftransfer.functional.classification import IGNORED, cross_entropy
 from hftransfer.inputs import Inputs
 
 JOBS = inputs.JOBS
@@ -43,18 +46,27 @@ class Task(ABC):
         return {**id2label(self.names), "problem_type": self.name, **self.padding}
 
     @classmethod
-    @abstractmethod
     def read(
         cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
     ) -> tuple[DatasetDict, list[str]]:
         """Train and test rows of what `targets.opened` returns, and the labels' names."""
+        return targets.divided(
+            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), known=known,
+            max_samples=max_samples, encode=functools.partial(cls.encode, kind=kind),
+            strata=lambda rows: cls.strata(np.asarray(rows["label"])),
+        )  # fmt: skip
 
-    @abstractmethod
+    @staticmethod
+    def encode(rows: Dataset, spec: Spec, known: Any, *, kind: str) -> tuple[Dataset, Any]:
+        """Rows with content and `label` of rows as they are stored, and the labels' names: see `data.target_rows`."""
+        raise AssertionError("each task says how its rows are made, or how they are read")
+
     def loss(
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
-        reduction: str = "mean",
+        reduction: Any = "mean",
     ) -> Tensor:  # fmt: skip
         """What a batch costs; with nothing asked, what the network's own loss is."""
+        return cross_entropy(logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction)
 
     @abstractmethod
     def score(self, outputs: Any, labels: Any) -> dict[str, float]:
@@ -76,7 +88,8 @@ class Task(ABC):
     def targets(self, labels: Sequence[Any]) -> Tensor:
         """A batch's labels as the network takes them."""
 
-    def strata(self, labels: Any) -> np.ndarray | None:
+    @classmethod
+    def strata(cls, labels: Any) -> np.ndarray | None:
         """(rows,) classes that a division keeps in proportion and that few labels are counted by; None without."""
         return None
 
@@ -105,13 +118,9 @@ class Task(ABC):
 
         def collate(batch: Sequence[tuple[Any, Any]]) -> dict[str, Tensor]:
             made = rows.batch([row for row, _ in batch])
-            return {**made, "labels": self.placed(made, [label for _, label in batch])}
+            return {**made, "labels": self.targets([label for _, label in batch])}
 
         return Labelled(rows), collate
-
-    def placed(self, made: Mapping[str, Tensor], labels: Sequence[Any]) -> Tensor:
-        """The labels of a batch that is made already."""
-        return self.targets(labels)
 
     def predict(self, network: nn.Module, rows: Inputs) -> Any:
         """(rows, ...) logits, on every process alike."""
@@ -122,6 +131,26 @@ class Task(ABC):
         with torch.no_grad():
             found = inference.over(rows.rows, rows.lengths, rows.batch, network, run)
         return np.stack([logits for (logits,) in found])
+
+
+class BesideTokens(Task):
+    """A task whose labels stand beside tokens: each row has as many `labels` as `input_ids`."""
+
+    kinds = ("text",)
+
+    def training(self, rows: Inputs) -> tuple[Sequence[Any], Callable[[Sequence[Any]], dict[str, Tensor]]]:
+        return rows.rows, lambda batch: self.batch(rows, batch)
+
+    def targets(self, labels: Sequence[Any]) -> Tensor:
+        raise AssertionError("such a label is placed beside its token")
+
+    @staticmethod
+    def batch(rows: Inputs, some: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """A batch with each label at its token's place, wherever the padding is."""
+        made = rows.batch(some)
+        labels = torch.full_like(made["input_ids"], IGNORED)
+        labels[made["attention_mask"].bool()] = torch.tensor([label for row in some for label in row["labels"]])
+        return {**made, "labels": labels}
 
 
 class Labelled(Sequence[Any]):

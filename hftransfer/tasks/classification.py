@@ -5,20 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict
 from torch import Tensor
 
 from hftransfer import metrics
-from hftransfer.data import target_rows, targets
-from hftransfer.data.spec import Spec
-from hftransfer.functional.classification import binary_cross_entropy, cross_entropy
+from hftransfer.data import target_rows
+from hftransfer.functional.classification import binary_cross_entropy
+from hftransfer.functional.softmax import softmax
 from hftransfer.tasks.base import Task
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """(rows, classes) softmax."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
 
 
 class SingleLabel(Task):
@@ -26,29 +19,13 @@ class SingleLabel(Task):
 
     name = "single_label_classification"
     metric = "accuracy"
-
-    @classmethod
-    def read(
-        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
-    ) -> tuple[DatasetDict, list[str]]:
-        return targets.divided(
-            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), known=known,
-            max_samples=max_samples,
-            encode=lambda rows, spec, names: target_rows.encode_classes(rows, spec, names, kind=kind),
-            strata=lambda rows: np.asarray(rows["label"]),
-        )  # fmt: skip
-
-    def loss(
-        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
-        reduction: Any = "mean",
-    ) -> Tensor:  # fmt: skip
-        return cross_entropy(logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction)
+    encode = staticmethod(target_rows.encode_classes)
 
     def targets(self, labels: Sequence[Any]) -> Tensor:
         return torch.tensor([int(label) for label in labels])
 
     def score(self, outputs: Any, labels: Any) -> dict[str, float]:
-        return metrics.score(probabilities(outputs), labels)
+        return metrics.score(softmax(outputs), labels)
 
     def row_scores(self, outputs: Any, labels: Any) -> np.ndarray:
         return (outputs.argmax(1) == labels).astype(float)
@@ -59,7 +36,8 @@ class SingleLabel(Task):
     def usual(self, train: Any, labels: Any) -> np.ndarray:
         return (labels == np.bincount(train).argmax()).astype(float)
 
-    def strata(self, labels: Any) -> np.ndarray:
+    @classmethod
+    def strata(cls, labels: Any) -> np.ndarray:
         return np.asarray(labels)
 
     def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
@@ -76,17 +54,7 @@ class MultiLabel(Task):
 
     name = "multi_label_classification"
     metric = "example_f1"
-
-    @classmethod
-    def read(
-        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
-    ) -> tuple[DatasetDict, list[str]]:
-        return targets.divided(
-            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), known=known,
-            max_samples=max_samples,
-            encode=lambda rows, spec, names: target_rows.encode_tags(rows, spec, names, kind=kind),
-            strata=lambda rows: rarest(np.asarray(rows["label"])),
-        )  # fmt: skip
+    encode = staticmethod(target_rows.encode_tags)
 
     def loss(
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
@@ -115,7 +83,8 @@ class MultiLabel(Task):
         always = max(usual, np.zeros_like(usual), key=lambda answer: metrics.example_f1(answer[None], known).mean())
         return metrics.example_f1(np.tile(always, (len(labels), 1)), labels > 0)
 
-    def strata(self, labels: Any) -> np.ndarray:
+    @classmethod
+    def strata(cls, labels: Any) -> np.ndarray:
         return rarest(labels)
 
     def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:

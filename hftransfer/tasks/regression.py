@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from hftransfer import metrics
-from hftransfer.data import target_rows, targets
-from hftransfer.data.spec import Spec
+from hftransfer.data import target_rows
 from hftransfer.errors import HFTransferError
 from hftransfer.tasks.base import Task
 
@@ -24,20 +22,11 @@ class Regression(Task):
     name = "regression"
     metric = "mae"
     higher_is_better = False
-
-    @classmethod
-    def read(
-        cls, spec: Spec, splits: Any, *, seed: int, kind: str, known: Sequence[str] | None, max_samples: int | None
-    ) -> tuple[DatasetDict, list[str]]:
-        return targets.divided(
-            spec, splits, seed=seed, label=targets.label_column_of(splits, spec, kind), max_samples=max_samples,
-            encode=lambda rows, spec, names: target_rows.encode_numbers(rows, spec, names, kind=kind),
-            strata=lambda rows: binned(np.asarray(rows["label"])),
-        )  # fmt: skip
+    encode = staticmethod(target_rows.encode_numbers)
 
     def loss(
         self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
-        reduction: str = "mean",
+        reduction: Any = "mean",
     ) -> Tensor:  # fmt: skip
         if weights is not None or gamma or smoothing:
             raise HFTransferError("loss: a regression has no classes to weigh, to focus on or to smooth; remove it")
@@ -58,7 +47,8 @@ class Regression(Task):
     def usual(self, train: Any, labels: Any) -> np.ndarray:
         return np.abs(np.median(train) - labels)
 
-    def strata(self, labels: Any) -> np.ndarray:
+    @classmethod
+    def strata(cls, labels: Any) -> np.ndarray:
         return binned(labels)
 
 

@@ -1,7 +1,7 @@
 """A class for each word, by the first piece of each: the other pieces are neither learnt nor judged."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,19 @@ from hftransfer.data import target_rows, targets, text
 from hftransfer.data.read import quiet
 from hftransfer.data.spec import Spec
 from hftransfer.errors import HFTransferError
-from hftransfer.functional.classification import cross_entropy
+from hftransfer.functional.classification import IGNORED
 from hftransfer.functional.entities import is_bio
 from hftransfer.inputs import Inputs
-from hftransfer.tasks.base import Task
+from hftransfer.tasks.base import BesideTokens
 
 logger = logging.getLogger("hftransfer")
-IGNORED = -100
 
 
-class TokenClassification(Task):
+class TokenClassification(BesideTokens):
     """A class for each word; entities are judged whole where the labels are B-, I- and O."""
 
     name = "token_classification"
     metric = "f1"
-    kinds = ("text",)
 
     def __init__(self, kind: str, names: Sequence[str], seen: str | None = None, padding: Any = None) -> None:
         super().__init__(kind, names, seen)
@@ -65,24 +63,12 @@ class TokenClassification(Task):
         reader = self.reader(model, reader)
         rows = _encoded(part, reader, max_length)
         labels = np.empty(len(rows), dtype=object)
-        for number, row in enumerate(rows["label"]):
+        for number, row in enumerate(rows["labels"]):
             labels[number] = np.asarray([label for label in row if label != IGNORED], dtype=int)
         lost = sum(map(len, part["label"])) - sum(map(len, labels))
         if lost:
             logger.info("%s: %d words are neither learnt nor judged: max_length, or no piece of their own", key, lost)
         return Inputs(_Rows(rows), labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
-
-    def training(self, rows: Inputs) -> tuple[Sequence[Any], Any]:
-        return rows.rows, lambda batch: _with_labels(rows, batch)
-
-    def loss(
-        self, logits: Tensor, labels: Tensor, *, weights: Any = None, gamma: float = 0.0, smoothing: float = 0.0,
-        reduction: Any = "mean",
-    ) -> Tensor:  # fmt: skip
-        return cross_entropy(logits, labels, weights=weights, gamma=gamma, smoothing=smoothing, reduction=reduction)
-
-    def targets(self, labels: Sequence[Any]) -> Tensor:
-        raise AssertionError("a token's label is placed beside its token")
 
     def predict(self, network: nn.Module, rows: Inputs) -> Any:
         """(rows,) each an array (words, classes) of logits at the words' first pieces."""
@@ -92,7 +78,7 @@ class TokenClassification(Task):
             return model(**batch).logits, labels
 
         with torch.no_grad():
-            found = inference.over(rows.rows, rows.lengths, lambda batch: _with_labels(rows, batch), network, run)
+            found = inference.over(rows.rows, rows.lengths, lambda batch: self.batch(rows, batch), network, run)
         kept = np.empty(len(found), dtype=object)
         for number, (logits, labels) in enumerate(found):
             kept[number] = logits[labels != IGNORED]
@@ -134,7 +120,7 @@ class _Rows(Sequence[Any]):
 
 
 def _encoded(part: Dataset, reader: Any, max_length: int) -> Dataset:
-    """`input_ids`, and `label` for each of them: a word's own at its first piece, else none."""
+    """`input_ids`, and `labels` for each of them: a word's own at its first piece, else none."""
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         made = reader(batch["tokens"], is_split_into_words=True, truncation=True, max_length=max_length)
@@ -143,15 +129,7 @@ def _encoded(part: Dataset, reader: Any, max_length: int) -> Dataset:
             words = made.word_ids(number)
             first = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
             aligned.append([labels[word] if here else IGNORED for word, here in zip(words, first, strict=True)])
-        return {"input_ids": made["input_ids"], "label": aligned}
+        return {"input_ids": made["input_ids"], "labels": aligned}
 
     with quiet():
-        return part.map(encode, batched=True, remove_columns=["tokens"], keep_in_memory=len(part) < 100_000)
-
-
-def _with_labels(rows: Inputs, batch: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """A batch with each label at its token's place, wherever the padding is."""
-    made = rows.batch(batch)
-    labels = torch.full_like(made["input_ids"], IGNORED)
-    labels[made["attention_mask"].bool()] = torch.tensor([label for row in batch for label in row["label"]])
-    return {**made, "labels": labels}
+        return part.map(encode, batched=True, remove_columns=["tokens", "label"], keep_in_memory=len(part) < 100_000)
