@@ -35,6 +35,8 @@ _TORCH = {
     "signal": ("torch.signal.windows",),
 }
 _SIGNATURE = re.compile(r"^[\w.]+\(.*?\)( -> [^\n]*)?\n+", re.DOTALL)
+_VARYING_LINE = re.compile(r"^.*# may vary[ ]*\n?", re.MULTILINE)
+_SET = re.compile(r"\{'[^'{}]*'(?:, '[^'{}]*')*\}")
 SHORTEST_TEXT = 80  # characters: shorter docstrings say "see the other function"
 DRAWN_PER_DIGIT = 180  # as many in all as scikit-learn's 1797 handwritten ones
 
@@ -63,7 +65,12 @@ def _docstrings(module: str) -> Iterator[str]:
         for name in sorted(names):
             member = getattr(imported, name, None)
             if callable(member) and not inspect.ismodule(member):
-                yield _SIGNATURE.sub("", inspect.getdoc(member) or "", count=1)
+                yield settled(_SIGNATURE.sub("", inspect.getdoc(member) or "", count=1))
+
+
+def settled(text: str) -> str:
+    """A docstring without what is another in every process: SciPy writes random draws and sets into some at import."""
+    return _SET.sub(lambda found: "{" + ", ".join(sorted(found[0][1:-1].split(", "))) + "}", _VARYING_LINE.sub("", text))
 
 
 def digits(config: str | None = None) -> "Dataset":

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hftransfer.data.demo import _SIGNATURE, SHORTEST_TEXT
+from hftransfer.data.demo import _SIGNATURE, SHORTEST_TEXT, settled
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +63,7 @@ def docs(config: str) -> "Dataset":
     from datasets import Dataset
 
     texts = {
-        _SIGNATURE.sub("", text, count=1).strip()
+        settled(_SIGNATURE.sub("", text, count=1)).strip()
         for module in _MODULES[config].split()
         for text in _documents(module, config)
         if " at 0x" not in text  # an object's address is another one in every process
