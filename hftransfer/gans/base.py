@@ -1,0 +1,225 @@
+"""What the networks of both kinds have in common: how weights begin, how samples are made and judged."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel as TransformersModel
+from transformers import initialization as init
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from hftransfer import scratch
+from hftransfer.errors import HFTransferError
+from hftransfer.gans import labels as labelling
+from hftransfer.gans import latents as latent
+from hftransfer.gans.labels import Labels
+from hftransfer.gans.layers import SLOPE, LabelNorm, SpectralConv2d, SpectralLinear, begin, linear
+
+OUTPUTS = ("pt", "np", "pil")
+
+
+class GanNetwork(TransformersModel):
+    """How weights begin: a leaky ReLU keeps the size of what it is given (He et al. 2015, arXiv:1502.01852)."""
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            init.kaiming_normal_(module.weight, a=SLOPE)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+            if isinstance(module, SpectralLinear | SpectralConv2d):
+                begin(module)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)  # as large as the latents that it joins
+        elif isinstance(module, LabelNorm):
+            super()._init_weights(module)
+            init.ones_(module.gain)
+            init.zeros_(module.shift)
+        else:
+            super()._init_weights(module)
+
+    def _check_batch(self, rows: int) -> None:
+        """Batch norm makes nothing of one row, and torch does not always say so."""
+        if self.training and rows == 1 and self.config.batch_norm:
+            raise HFTransferError(
+                "batch_norm: a batch of one row has no statistics to train with; use batches of two rows at least, or "
+                "set batch_norm: false"
+            )
+
+
+class Generator(GanNetwork):
+    """Makes samples, with numbers in [-1, 1], of latent vectors."""
+
+    main_input_name = "latents"
+    input_modalities = ()
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(batch, *sample_shape) of latents (batch, latent_size) and, where it is conditional, labels (batch,).
+
+        Raises:
+            HFTransferError: labels that it cannot take, or a batch of one row in training with batch norm.
+        """
+        labels = labelling.checked(labels, self.config.num_classes)
+        self._check_batch(len(latents))
+        return self._samples(latents, labels)
+
+    def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def latents(self, n: int, noise: torch.Generator) -> Tensor:
+        """(n, latent_size) on the network's device, drawn from a generator of random numbers on the CPU."""
+        return latent.drawn(n, self.config.latent_size, noise).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        n: int,
+        *,
+        seed: int = 42,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        output_type: Literal["pt", "np", "pil"] = "pt",
+        batch_size: int = 64,
+    ) -> Any:
+        """Samples, the same for the same seed on every device and for every batch size, up to rounding.
+
+        Args:
+            n: how many.
+            seed: of latents, and of labels that are drawn.
+            labels: one for all, or n of them; without, a conditional generator draws them evenly.
+            truncation: keeps the latents' numbers within this distance of 0: below 1 samples are more typical, and
+                less diverse. Hardly a number is beyond 4.
+            output_type: `pt`, a tensor on the CPU, and `np`, an array, of the data's own units: images in [0, 1], as
+                (n, channels, size, size) and (n, size, size, channels); `pil`, a list of images.
+            batch_size: how many are made at once.
+
+        Raises:
+            HFTransferError: in one line, for anything wrong with these.
+        """
+        self._check_asked(n, output_type, batch_size)
+        noise = torch.Generator().manual_seed(seed)
+        inputs = self.latents(n, noise)
+        if truncation is not None:
+            inputs = latent.truncated(inputs, truncation)
+        wanted = labelling.asked(labels, n, self.config.num_classes, noise)
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            made = [
+                self(some, None if wanted is None else wanted[start : start + batch_size].to(self.device))
+                for start, some in zip(range(0, n, batch_size), inputs.split(batch_size), strict=True)
+            ]
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        samples = self.in_units(torch.cat([some.float().cpu() for some in made]))
+        return _as(output_type, samples, image=self.config.is_image)
+
+    def _check_asked(self, n: int, output_type: str, batch_size: int) -> None:
+        for name, value in (("n", n), ("batch_size", batch_size)):
+            if value < 1:
+                raise HFTransferError(f"{name}: expected a whole number above 0, found {value}")
+        if output_type not in OUTPUTS:
+            raise HFTransferError(f"output_type: expected one of {', '.join(OUTPUTS)}, found {output_type!r}")
+        if output_type == "pil" and not self.config.is_image:
+            raise HFTransferError(
+                f"output_type: pil draws images, and this generator makes vectors of {self.config.sample_shape[0]} "
+                "numbers; use pt or np"
+            )
+
+    def in_units(self, samples: Tensor) -> Tensor:
+        """Samples in the data's own units: images in [0, 1], vectors by the config's `offset` and `scale`."""
+        if self.config.is_image:
+            return ((samples + 1) / 2).clamp(0, 1)
+        return samples * samples.new_tensor(self.config.scale) + samples.new_tensor(self.config.offset)
+
+
+def _as(output_type: str, samples: Tensor, *, image: bool) -> Any:
+    if output_type == "pt":
+        return samples
+    values = samples.permute(0, 2, 3, 1).numpy() if image else samples.numpy()  # channels last
+    if output_type == "np":
+        return values
+    from PIL import Image
+
+    pixels = (values * 255).round().astype(np.uint8)
+    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in pixels]
+
+
+class Discriminator(GanNetwork):
+    """Tells how real samples look, by features that other tasks can use."""
+
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+
+    def _add_head(self, width: int) -> None:
+        """One logit; of a conditional network, by each class's own direction as well (Miyato and Koyama 2018,
+        arXiv:1802.05637: the projection).
+        """
+        spectral = {"spectral": self.config.spectral_norm}
+        self.head = linear(width, 1, **spectral)
+        self.projection = (
+            linear(width, self.config.num_classes, bias=False, **spectral) if self.config.num_classes else None
+        )
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(batch,) logits of samples (batch, *sample_shape) and, where it is conditional, their labels (batch,).
+
+        Raises:
+            HFTransferError: labels that it cannot take, or a batch of one row in training with batch norm.
+        """
+        labels = labelling.checked(labels, self.config.num_classes)
+        found = self.features(pixel_values)  # (batch, width)
+        logits = self.head(found)[:, 0]
+        if self.projection is None or labels is None:
+            return logits
+        return logits + self.projection(found).gather(1, labels[:, None])[:, 0]
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """(batch, width) what the logit is read from; a conditional network needs no labels for them."""
+        self._check_batch(len(pixel_values))
+        return self._features(pixel_values)
+
+    def _features(self, pixel_values: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def stages(self) -> list[nn.Module]:
+        """The parts from the image up to the features, to be frozen from below (FreezeD: Mo et al. 2020,
+        arXiv:2002.10964).
+        """
+        raise NotImplementedError
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **options: Any) -> None:
+        """As any network; and what makes its inputs of images, so that the folder is a classifier's backbone."""
+        super().save_pretrained(save_directory, *args, **options)
+        if self.config.is_image and options.get("is_main_process", True):
+            scratch.image_processor(self.config).save_pretrained(save_directory)
+
+
+class ImageClassifier(GanNetwork):
+    """A discriminator's features and a linear layer over the labels; the discriminator's own head stays and idles."""
+
+    base_model_prefix = "discriminator"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    discriminator_class: type[Discriminator]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if not config.is_image:
+            raise HFTransferError("model: this discriminator judges vectors, and classifies no images")
+        self.discriminator = self.discriminator_class(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:  # after its parts: every class is as likely, nearly
+            init.normal_(self.classifier.weight, std=0.02)
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any) -> ImageClassifierOutput:
+        """Logits, (batch, labels), and with `labels` the loss of `config.problem_type`."""
+        logits = self.classifier(self.discriminator.features(pixel_values))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        return ImageClassifierOutput(loss=loss, logits=logits)

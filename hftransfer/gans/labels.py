@@ -1,0 +1,54 @@
+"""The labels that samples are asked for by, or judged as."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from hftransfer.errors import HFTransferError
+
+Labels: TypeAlias = int | Sequence[int] | Tensor
+
+
+def checked(labels: Tensor | None, num_classes: int) -> Tensor | None:
+    """(batch,) labels that a network can take, or None for one that knows no labels.
+
+    On an accelerator the range is not looked at: that would wait for it in every step.
+
+    Raises:
+        HFTransferError: labels for a network that knows none, none for one that needs them, or one out of range.
+    """
+    if not num_classes:
+        if labels is not None:
+            raise HFTransferError("labels: this network was made without classes and takes no labels; leave them out")
+        return None
+    if labels is None:
+        raise HFTransferError(
+            f"labels: this network is conditional on {num_classes} classes; give a label for each row"
+        )
+    if labels.device.type == "cpu" and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        wrong = int(labels.min()) if int(labels.min()) < 0 else int(labels.max())
+        raise HFTransferError(f"labels: {wrong} is out of range; the classes are numbered 0 to {num_classes - 1}")
+    return labels
+
+
+def asked(labels: Labels | None, n: int, num_classes: int, noise: torch.Generator) -> Tensor | None:
+    """(n,) labels to generate: one for all, or one each; drawn evenly where a conditional generator is given none.
+
+    Raises:
+        HFTransferError: as `checked`, and for another number of labels than samples.
+    """
+    if labels is None and num_classes:
+        return torch.randint(num_classes, (n,), generator=noise)
+    if labels is None:
+        return None
+    given = torch.as_tensor(labels).cpu()
+    if given.is_floating_point() or given.dtype == torch.bool or given.dim() > 1:
+        raise HFTransferError("labels: expected a whole number, or a list of whole numbers")
+    given = given.long()
+    if given.dim() and len(given) != n:
+        raise HFTransferError(
+            f"labels: {len(given)} labels for {n} samples; give one for each, or a single one for all"
+        )
+    return checked(given.expand(n), num_classes)
