@@ -70,7 +70,7 @@ class _Conv(_Sampled):
     max_channels: int
 
     @property
-    def sample_shape(self) -> list[int]:  # type: ignore[override]
+    def sample_shape(self) -> list[int]:
         return [self.num_channels, self.image_size, self.image_size]
 
     def check_sizes(self) -> None:
