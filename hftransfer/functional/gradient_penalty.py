@@ -19,7 +19,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         real, fake: (n, ...) each. No gradient reaches what made them.
         mix: (n, 1, ...) uniform in [0, 1], the share of the real sample.
     """
-    points = torch.lerp(fake.detach().to(real), real.detach(), mix.to(real)).requires_grad_()
+    points = torch.lerp(fake.detach().to(real), real.detach(), mix.to(real))
+    points.requires_grad = True
     return (_slopes(critic(points), points).norm(dim=1) - 1).square().mean()
 
 
