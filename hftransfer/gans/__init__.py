@@ -15,6 +15,7 @@ from hftransfer.gans.config import (
     GanMLPGeneratorConfig,
 )
 from hftransfer.gans.conv import GanConvDiscriminator, GanConvForImageClassification, GanConvGenerator
+from hftransfer.gans.layers import fold
 from hftransfer.gans.mlp import GanMLPDiscriminator, GanMLPForImageClassification, GanMLPGenerator
 from hftransfer.gans.pair import check_pair, new_pair, pair_configs
 
@@ -33,6 +34,7 @@ __all__ = [
     "Generator",
     "ImageClassifier",
     "check_pair",
+    "fold",
     "new_pair",
     "pair_configs",
 ]

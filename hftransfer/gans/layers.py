@@ -1,5 +1,7 @@
 """Layers that both kinds of network share."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,10 +14,11 @@ ITERATIONS = 15  # of the power method, when a layer begins
 class SpectralLinear(nn.Linear):
     """A linear layer whose weight is divided by its largest singular value."""
 
-    def __init__(self, inside: int, outside: int, bias: bool = True) -> None:
-        super().__init__(inside, outside, bias=bias)
-        self.register_buffer("u", torch.zeros(outside))
-        self.u: Tensor
+    u: Tensor
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.register_buffer("u", torch.zeros(self.out_features))
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, normalised(self.weight, self.u, self.training), self.bias)
@@ -24,10 +27,11 @@ class SpectralLinear(nn.Linear):
 class SpectralConv2d(nn.Conv2d):
     """A convolution whose weight, as a matrix of its output channels, is divided by its largest singular value."""
 
-    def __init__(self, inside: int, outside: int, size: int, padding: int = 0) -> None:
-        super().__init__(inside, outside, size, padding=padding)
-        self.register_buffer("u", torch.zeros(outside))
-        self.u: Tensor
+    u: Tensor
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.register_buffer("u", torch.zeros(self.out_channels))
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, normalised(self.weight, self.u, self.training), self.bias)
@@ -65,15 +69,16 @@ def begin(layer: SpectralLinear | SpectralConv2d) -> None:
 
 @torch.no_grad()
 def fold(network: nn.Module) -> None:
-    """Makes spectral normalisation part of the weights, which are free from then on.
+    """Makes spectral normalisation part of the weights, which are free from then on; layers become plain ones.
 
     A classifier on a discriminator's features need not be smooth, and what is added to a weight (an adapter, an
-    average) must not change its scale.
+    average) must not change its scale. `u` stays, as zeros: a checkpoint of such layers loads as they are.
     """
     for layer in network.modules():
         if isinstance(layer, SpectralLinear | SpectralConv2d):
             layer.weight.copy_(normalised(layer.weight, layer.u, False))
             layer.u.zero_()
+            layer.__class__ = nn.Linear if isinstance(layer, SpectralLinear) else nn.Conv2d
 
 
 class LabelNorm(nn.BatchNorm2d):

@@ -94,7 +94,8 @@ def _new_config(model_type: str) -> Any:
 
 
 def register_own() -> None:
-    """Makes transformers know our own architecture, wherever a config or a checkpoint is read."""
+    """Makes transformers know our own architectures, wherever a config or a checkpoint is read."""
+    import hftransfer.gans
     import hftransfer.lstm  # noqa: F401
 
 

@@ -1,4 +1,4 @@
-"""What a network says of an example: one vector from a BERT-, GPT- or ViT-style backbone, and class logits."""
+"""What a network says of an example: one vector from a backbone, and class logits."""
 
 from typing import Any
 
@@ -36,7 +36,11 @@ def pool(states: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
 
 
 def features(backbone: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone."""
+    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone, or a discriminator."""
+    from hftransfer.gans import Discriminator
+
+    if isinstance(backbone, Discriminator):
+        return backbone.features(inputs["pixel_values"])
     states = backbone(**inputs).last_hidden_state  # (batch, length, width)
     return pool(states, inputs.get("attention_mask"), pooling(backbone.config))
 

@@ -191,7 +191,14 @@ def _from_object(auto: Any, model: nn.Module, options: dict[str, Any]) -> tuple[
 
 
 def ready(model: nn.Module) -> nn.Module:
-    """Decoders classify the last real token, so they need to know which token pads."""
+    """Decoders classify the last real token, so they need to know which token pads.
+
+    A discriminator that becomes a classifier lets go of its spectral normalisation: its weights are what they were.
+    """
+    from hftransfer.gans import ImageClassifier, fold
+
+    if isinstance(model, ImageClassifier):
+        fold(model)
     config = model.config
     if getattr(config, "pad_token_id", None) is None and getattr(config, "eos_token_id", None) is not None:
         end = config.eos_token_id
@@ -214,9 +221,9 @@ def reopen(folder: Path) -> nn.Module:
 
 
 def _own_class(name: str) -> Any:
-    import hftransfer.lstm
+    from hftransfer import gans, lstm
 
-    return getattr(hftransfer.lstm, name)
+    return getattr(gans if name.startswith("Gan") else lstm, name)
 
 
 def masked_lm_on(network: nn.Module, reference: Any) -> nn.Module:
