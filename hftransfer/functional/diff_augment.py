@@ -105,8 +105,8 @@ def _cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def _whole(drawn: Tensor, number: int) -> Tensor:
-    """(n, 1), uniform in 0 .. number - 1; the largest float below 1 is rounded up to `number` in the product."""
-    return (drawn * number).long().clamp(max=number - 1)[:, None]
+    """(n, 1), uniform in 0 .. number - 1: the product with the largest float below 1 is not rounded up to `number`."""
+    return (drawn * number).long()[:, None]
 
 
 OPERATIONS: dict[str, Operation] = {

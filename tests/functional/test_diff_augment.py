@@ -143,11 +143,12 @@ def test_half_precision_is_kept():
 
 
 def test_the_largest_draw_stays_inside(monkeypatch):
-    given = images(2, size=16) + 3
+    large = images(1, size=300) + 3
     monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, 1 - 2**-24))
-    monkeypatch.setitem(OPERATIONS, "color", OPERATIONS["translation"])
-    found = diff_augment(given, ("color",), p=torch.tensor(2.0))
-    assert torch.equal(found[:, :, 2:, 2:], given[:, :, :-2, :-2]) and not found[:, :, :2].any()
+    for size in range(4, 300):
+        given, furthest = large[:, :, :size, :size], int(size / 8 + 0.5)
+        found = diff_augment(given, ("translation",))
+        assert torch.equal(found[:, :, furthest:, furthest:], given[:, :, : size - furthest, : size - furthest])
 
 
 def test_what_cannot_be_augmented_is_said():
