@@ -1,5 +1,6 @@
 """What the networks of both kinds have in common: how weights begin, how samples are made and judged."""
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -14,18 +15,18 @@ from hftransfer.errors import HFTransferError
 from hftransfer.gans import labels as labelling
 from hftransfer.gans import latents as latent
 from hftransfer.gans.labels import Labels
-from hftransfer.gans.layers import SLOPE, LabelNorm, SpectralConv2d, SpectralLinear, begin, linear
+from hftransfer.gans.layers import LabelNorm, SpectralConv2d, SpectralLinear, begin, linear
 
 OUTPUTS = ("pt", "np", "pil")
 
 
 class GanNetwork(TransformersModel):
-    """How weights begin: a leaky ReLU keeps the size of what it is given (He et al. 2015, arXiv:1502.01852)."""
+    """How weights begin: states keep their size from layer to layer (He et al. 2015, arXiv:1502.01852)."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
-            init.kaiming_normal_(module.weight, a=SLOPE)
+            init.normal_(module.weight, std=module.first_gain / math.sqrt(module.weight[0].numel()))
             if module.bias is not None:
                 init.zeros_(module.bias)
             if isinstance(module, SpectralLinear | SpectralConv2d):
@@ -157,11 +158,10 @@ class Discriminator(GanNetwork):
         """One logit; of a conditional network, by each class's own direction as well (Miyato and Koyama 2018,
         arXiv:1802.05637: the projection).
         """
-        spectral = {"spectral": self.config.spectral_norm}
-        self.head = linear(width, 1, **spectral)
-        self.projection = (
-            linear(width, self.config.num_classes, bias=False, **spectral) if self.config.num_classes else None
-        )
+        spectral = self.config.spectral_norm
+        self.head = linear(width, 1, gain=1.0, spectral=spectral)
+        classes = self.config.num_classes
+        self.projection = linear(width, classes, bias=False, gain=1.0, spectral=spectral) if classes else None
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Tensor:
         """(batch,) logits of samples (batch, *sample_shape) and, where it is conditional, their labels (batch,).
@@ -210,13 +210,8 @@ class ImageClassifier(GanNetwork):
         if not config.is_image:
             raise HFTransferError("model: this discriminator judges vectors, and classifies no images")
         self.discriminator = self.discriminator_class(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = linear(config.hidden_size, config.num_labels, gain=0.1)  # no class is likelier at first
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:  # after its parts: every class is as likely, nearly
-            init.normal_(self.classifier.weight, std=0.02)
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any) -> ImageClassifierOutput:
         """Logits, (batch, labels), and with `labels` the loss of `config.problem_type`."""

@@ -8,11 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import initialization as init
 
 from hftransfer.gans.base import Discriminator, Generator, ImageClassifier
 from hftransfer.gans.config import SMALLEST, GanConvDiscriminatorConfig, GanConvGeneratorConfig
-from hftransfer.gans.layers import LabelNorm, NoNorm, active, conv, linear
+from hftransfer.gans.layers import BEFORE_TANH, LabelNorm, NoNorm, active, conv, linear
 
 
 class UpBlock(nn.Module):
@@ -24,7 +23,7 @@ class UpBlock(nn.Module):
             LabelNorm(width, num_classes) if batch_norm else NoNorm() for width in (inside, outside)
         )
         self.first, self.second = conv(inside, outside), conv(outside, outside)
-        self.shortcut = conv(inside, outside, 1)
+        self.shortcut = conv(inside, outside, 1, gain=1.0)
 
     def forward(self, states: Tensor, labels: Tensor | None) -> Tensor:
         found = self.first(_doubled(active(self.first_norm(states, labels))))
@@ -39,7 +38,7 @@ class DownBlock(nn.Module):
         super().__init__()
         self.first_norm, self.second_norm = (LabelNorm(inside) if batch_norm else NoNorm() for _ in range(2))
         self.first, self.second = conv(inside, inside, spectral=spectral), conv(inside, outside, spectral=spectral)
-        self.shortcut = conv(inside, outside, 1, spectral=spectral)
+        self.shortcut = conv(inside, outside, 1, spectral=spectral, gain=1.0)
 
     def forward(self, states: Tensor) -> Tensor:
         found = self.first(active(self.first_norm(states)))
@@ -67,19 +66,14 @@ class GanConvGenerator(Generator):
         widths = config.widths()[::-1]
         joined = config.num_classes > 0 and not config.batch_norm
         self.label_embedding = nn.Embedding(config.num_classes, config.latent_size) if joined else None
-        self.from_latents = nn.Linear(config.latent_size * (1 + joined), widths[0] * SMALLEST**2)
+        self.from_latents = linear(config.latent_size * (1 + joined), widths[0] * SMALLEST**2, gain=1.0)
         self.blocks = nn.ModuleList(
             UpBlock(inside, outside, batch_norm=config.batch_norm, num_classes=config.num_classes)
             for inside, outside in pairwise(widths)
         )
         self.last_norm = LabelNorm(widths[-1], config.num_classes) if config.batch_norm else NoNorm()
-        self.to_image = conv(widths[-1], config.num_channels)
+        self.to_image = conv(widths[-1], config.num_channels, gain=BEFORE_TANH)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:  # after its parts: tanh is not saturated at first
-            init.xavier_normal_(self.to_image.weight)
 
     def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         states = latents
@@ -100,7 +94,7 @@ class GanConvDiscriminator(Discriminator):
     def __init__(self, config: GanConvDiscriminatorConfig) -> None:
         super().__init__(config)
         widths, spectral = config.widths(), config.spectral_norm
-        self.from_image = conv(config.num_channels, widths[0], spectral=spectral)
+        self.from_image = conv(config.num_channels, widths[0], spectral=spectral, gain=1.0)
         parts = {"batch_norm": config.batch_norm, "spectral": spectral}
         self.blocks = nn.ModuleList(DownBlock(inside, outside, **parts) for inside, outside in pairwise(widths))
         self.to_vector = linear(widths[-1] * SMALLEST**2, widths[-1], spectral=spectral)

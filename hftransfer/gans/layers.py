@@ -1,5 +1,6 @@
 """Layers that both kinds of network share."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch.nn import functional as F
 from transformers import initialization as init
 
 SLOPE = 0.2  # of every leaky ReLU
+AFTER_RELU = math.sqrt(2 / (1 + SLOPE**2))  # keeps the size of what a leaky ReLU took from (He et al. 2015)
+BEFORE_TANH = 0.7  # far from where it is flat
 ITERATIONS = 15  # of the power method, when a layer begins
 
 
@@ -108,14 +111,20 @@ class NoNorm(nn.Module):
         return input
 
 
-def linear(inside: int, outside: int, *, spectral: bool = False, bias: bool = True) -> nn.Linear:
-    """A linear layer, normalised or not."""
-    return (SpectralLinear if spectral else nn.Linear)(inside, outside, bias=bias)
+def linear(
+    inside: int, outside: int, *, spectral: bool = False, bias: bool = True, gain: float = AFTER_RELU
+) -> nn.Linear:
+    """A linear layer, normalised or not; at first its output is `gain` times as large as its input."""
+    layer = (SpectralLinear if spectral else nn.Linear)(inside, outside, bias=bias)
+    layer.first_gain = gain
+    return layer
 
 
-def conv(inside: int, outside: int, size: int = 3, *, spectral: bool = False) -> nn.Conv2d:
-    """A convolution that keeps the image's size, normalised or not."""
-    return (SpectralConv2d if spectral else nn.Conv2d)(inside, outside, size, padding=size // 2)
+def conv(inside: int, outside: int, size: int = 3, *, spectral: bool = False, gain: float = AFTER_RELU) -> nn.Conv2d:
+    """A convolution that keeps the image's size, normalised or not, with a `gain` as above."""
+    layer = (SpectralConv2d if spectral else nn.Conv2d)(inside, outside, size, padding=size // 2)
+    layer.first_gain = gain
+    return layer
 
 
 def active(states: Tensor) -> Tensor:

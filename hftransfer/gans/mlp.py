@@ -5,11 +5,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from hftransfer.gans.base import Discriminator, Generator, ImageClassifier
 from hftransfer.gans.config import GanMLPDiscriminatorConfig, GanMLPGeneratorConfig
-from hftransfer.gans.layers import SLOPE, linear
+from hftransfer.gans.layers import BEFORE_TANH, SLOPE, linear
 
 
 def _layers(widths: list[int], *, batch_norm: bool, spectral: bool = False) -> nn.ModuleList:
@@ -33,13 +32,8 @@ class GanMLPGenerator(Generator):
         self.label_embedding = nn.Embedding(classes, size) if classes else None
         widths = [2 * size if classes else size, *config.hidden_sizes]
         self.layers = _layers(widths, batch_norm=config.batch_norm)
-        self.to_sample = nn.Linear(widths[-1], math.prod(config.sample_shape))
+        self.to_sample = linear(widths[-1], math.prod(config.sample_shape), gain=BEFORE_TANH)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:  # after its parts: tanh is not saturated at first
-            init.xavier_normal_(self.to_sample.weight)
 
     def _samples(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         states = latents
