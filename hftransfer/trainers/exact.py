@@ -200,6 +200,9 @@ class ExactTrainer(Trainer):
     `layer_decay` is the factor of the learning rate from a layer to the one below.
     """
 
+    must_be_finite: Sequence[str] = ("loss", "grad_norm")  # of what is logged
+    remedy = "lower training.learning_rate or set training.max_grad_norm"  # for what is not
+
     def __init__(
         self,
         *,
@@ -219,7 +222,7 @@ class ExactTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(EpochSetter(self.epoch_aware))
-        self.add_callback(SoundCheckpoints(label))
+        self.add_callback(SoundCheckpoints(label, self.must_be_finite, self.remedy))
         self.bar = Bar(label)
         if processes.is_main():
             self.add_callback(self.bar)
@@ -292,13 +295,16 @@ class ExactTrainer(Trainer):
         metrics = self.watch.measure()
         self.log(metrics)
         if self.watch.keep_best and self.watch.best(self.state.log_history) == self.state.global_step:
-            moving = [value for group in self.optimizer.param_groups for value in group["params"]]
-            watching.keep(self.model, moving, Path(str(self.args.output_dir)), self.state.global_step)
+            watching.keep(self.model, self.kept(), Path(str(self.args.output_dir)), self.state.global_step)
         control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.stopped_early():
             control.should_training_stop = control.should_save = True
         self.control: Any = control
         return metrics
+
+    def kept(self) -> list[torch.Tensor]:
+        """The weights that training changes: with the buffers, what the best evaluation keeps."""
+        return [value for group in self.optimizer.param_groups for value in group["params"]]
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Splits each of Trainer's groups by learning rate, where a layer's depends on its depth."""
@@ -354,8 +360,13 @@ class EpochSetter(TrainerCallback):
 class SoundCheckpoints(TrainerCallback):
     """Stops on a loss, gradient or weight that is not finite before it can be saved, and seals each checkpoint."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(
+        self,
+        label: str,
+        must_be_finite: Sequence[str] = ExactTrainer.must_be_finite,
+        remedy: str = ExactTrainer.remedy,
+    ) -> None:
+        self.label, self.must_be_finite, self.remedy = label, must_be_finite, remedy
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_save or state.global_step >= state.max_steps:
@@ -367,7 +378,7 @@ class SoundCheckpoints(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         # fp16's loss scale is found by overflows, whose steps are skipped
-        for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
+        for name in ("loss",) if args.fp16 else self.must_be_finite:
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
                 raise self._diverged(args, state, f"{name} is {value}")
@@ -382,7 +393,7 @@ class SoundCheckpoints(TrainerCallback):
         kept = [path.name for path in checkpoints(Path(args.output_dir)) if (path / runs.MANIFEST).exists()]
         return HFTransferError(
             f"{self.label}: {what} at step {state.global_step}; stopped, the last good checkpoint "
-            f"({kept[-1] if kept else 'none yet'}) is kept; lower training.learning_rate or set training.max_grad_norm"
+            f"({kept[-1] if kept else 'none yet'}) is kept; {self.remedy}"
         )
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
