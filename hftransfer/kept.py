@@ -1,6 +1,8 @@
 """What a network makes of a row, made once: rows that any earlier call has seen are found again on disk."""
 
 import hashlib
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from hftransfer import inference, processes
 from hftransfer.cache import Arrays, Cache
 from hftransfer.inputs import Inputs
+from hftransfer.spending import found_again
 
 PASSED = ("_name_or_path", "transformers_version", "architectures", "id2label", "label2id", "problem_type")
 STATES, ROW = "cut_states", "cut_row"  # in a batch, and in a row
@@ -60,6 +63,7 @@ def kept(
     facts = {**facts, "precision": str(precision(network))}
     digests, entries = row_digests(inputs), cache.like(facts)
     known, parts = _found(entries)
+    _tell_cost(entries, [known[digest][0] for digest in digests if digest in known])
     missing = {digest: row for row, digest in enumerate(digests) if digest not in known}
     if missing:
         whose = hashlib.sha256(b"".join(missing)).hexdigest()
@@ -69,6 +73,12 @@ def kept(
     order = {part: number for number, part in enumerate(used)}
     places = [(order[part], start, units) for part, start, units in map(known.__getitem__, digests)]
     return Kept([parts[part] for part in used], np.array(places, dtype=np.int64).reshape(-1, 3))
+
+
+def _tell_cost(entries: Sequence[Arrays], of: Sequence[int]) -> None:
+    """Tells what rows had cost that are found in these entries, each row its share."""
+    for number, count in Counter(of).items():
+        found_again(float(entries[number].get("seconds", [0.0])[0]) * count / len(entries[number]["digests"]))
 
 
 def _found(entries: Sequence[Arrays]) -> tuple[dict[bytes, tuple[int, int, int]], list[NDArray[np.float32]]]:
@@ -83,7 +93,7 @@ def _found(entries: Sequence[Arrays]) -> tuple[dict[bytes, tuple[int, int, int]]
 def _made(
     network: nn.Module, inputs: Inputs, missing: Mapping[bytes, int], run: Run, small: bool
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    rows, total = list(missing.values()), 0
+    rows, total, started = list(missing.values()), 0, time.monotonic()
     places = np.zeros((len(rows), 2), dtype=np.int64)
     for group in [list(range(len(rows)))] if small else _groups(inputs, rows):
         values = ran(network, inputs, [rows[place] for place in group], run)
@@ -92,6 +102,7 @@ def _made(
             total += len(value)
         yield "values", np.concatenate(values)
     yield "places", places
+    yield "seconds", np.array([time.monotonic() - started])
     yield "digests", np.frombuffer(b"".join(missing), dtype=np.uint8).reshape(len(rows), -1)
 
 

@@ -91,7 +91,9 @@ def near(
 
 def loss(
     *,
-    class_weights: Annotated[bool, Field(description="weigh rare classes up, so that all count alike")] = False,
+    class_weights: Annotated[
+        bool, Field(description="weigh rare classes up, so that all count alike (of several at once: yes against no)")
+    ] = False,
     focal: Annotated[float, Field(ge=0, description="gamma of the focal loss; 0: cross entropy")] = 0.0,
 ) -> None:
     """What the loss makes of skewed classes; only the signature is used. Label smoothing is TrainingArguments' own."""

@@ -1,4 +1,8 @@
-"""What a piece of work costs: seconds, and the most memory it held."""
+"""What a piece of work costs: seconds, and the most memory it held.
+
+Work that an earlier piece has done and stored counts as if it had been done again (`found_again`): a cost is then that
+of the work alone, whatever ran before it.
+"""
 
 import contextlib
 import ctypes
@@ -15,12 +19,22 @@ from hftransfer import processes
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass
+@dataclass(eq=False)
 class Spent:
     """Filled in when the work is done."""
 
     seconds: float = 0.0
+    saved: float = 0.0  # seconds that what was found again had cost
     peak: int | None = None  # bytes beyond what was held before; None where the system does not tell
+
+
+_open: list[Spent] = []  # what is being measured, the innermost last
+
+
+def found_again(seconds: float) -> None:
+    """Tells every measurement that is going on what something stored had cost."""
+    for spent in _open:
+        spent.saved += seconds
 
 
 @contextlib.contextmanager
@@ -34,9 +48,11 @@ def spending() -> Iterator[Spent]:
     else:
         before = _begin_again()
     started = time.monotonic()
+    _open.append(spent)
     try:
         yield spent
     finally:
+        _open.remove(spent)
         spent.seconds = time.monotonic() - started
         if on_device:
             spent.peak = torch.cuda.max_memory_allocated() - before

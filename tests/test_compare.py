@@ -14,6 +14,7 @@ from hftransfer.functional.patches import position_table
 from hftransfer.lstm import LSTMConfig, LSTMModel
 from hftransfer.stages import grid, grid_record
 from hftransfer.stages.beginning import new_network
+from hftransfer.stages.cells import Grid
 
 QUICK = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 
@@ -55,7 +56,8 @@ def options_of(model, data, **options):
     given = {
         "model": str(model), "against": "scratch", "task": None,
         "data": data, "labels_per_class": [2, 4], "seeds": 2, "seed": 1,
-        "methods": ["probe", "full"], "test_rows": 10, "max_train_samples": None, "training": QUICK, "max_length": 16,
+        "methods": ["probe", "full"], "test_rows": 10, "min_steps": 0, "max_train_samples": None, "training": QUICK,
+        "max_length": 16,
     }  # fmt: skip
     return {**given, **options}
 
@@ -242,6 +244,9 @@ def test_every_way_is_compared_and_one_is_advised(tiny_bert, reviews, tmp_path):
     assert result.metrics["majority_class_accuracy"] > 0
     table = result.evidence["tables"][0]
     assert [row[0] for row in table["rows"]] == [*names, "majority class accuracy"]
+    pairs = result.evidence["tables"][1]
+    assert len(pairs["rows"]) == 10 and pairs["rows"][0][0] == "frozen over scratch"
+    assert "(" in pairs["rows"][0][1] and pairs["rows"][0][1].split(") ")[1] in ("better", "worse", "no difference")
     assert all(len(row) == len(table["columns"]) for row in table["rows"])
     trained = {row[0]: int(row[5].replace(",", "")) for row in table["rows"][:-1]}
     assert trained["frozen"] < trained["lora"] < trained["last"] < trained["full"] == trained["scratch"]
@@ -259,11 +264,6 @@ def test_every_way_is_compared_and_one_is_advised(tiny_bert, reviews, tmp_path):
         (["full", "full"], "methods: two are named 'full'"),
         ([{"partial": {"trainable": 9}}], "methods: partial.trainable: .* has 2 blocks"),
         ([{"full": {"id": "../../out"}}], "methods: id '../../out': expected a name of letters"),
-        (
-            [{"scratch": {"architecture": {"layers": 1}}}],
-            "methods: scratch.architecture: method scratch carries nothing",
-        ),
-        ([{"full": {"architecture": {"layers": 1}}}], "against: a new network is not built with changed parts"),
         ([{"full": {"layer_decay": 2}}], "methods: full.layer_decay: expected"),
     ],
 )
@@ -271,3 +271,76 @@ def test_a_wrong_method_is_told_in_a_line(tiny_bert, reviews, tmp_path, methods,
     with pytest.raises(HFTransferError, match=reason) as caught:
         compare(tiny_bert, reviews("source"), tmp_path / "out", methods=methods)
     assert "\n" not in str(caught.value)
+
+
+def test_parts_change_in_new_networks_too(tiny_bert, reviews, tmp_path):
+    """The same network, smaller, from scratch: what the parameters that are left are worth."""
+    half = {"architecture": {"layers": 1}}
+    common = {"labels_per_class": [2], "seeds": 1}
+    result = compare(
+        tiny_bert,
+        reviews("source"),
+        tmp_path / "a",
+        methods=[{"scratch": half}, {"full": half}],
+        against=None,
+        **common,
+    )
+    trained = [row[4] for row in result.evidence["tables"][0]["rows"][:2]]
+    assert trained[0] == trained[1]
+    both = compare(tiny_bert, reviews("source"), tmp_path / "b", methods=[{"full": half}], **common)
+    shown = both.evidence["tables"][0]["rows"]
+    assert [row[0] for row in shown[:2]] == ["full, pretrained", "full, from scratch"]
+    assert shown[0][4] == shown[1][4] == trained[0]
+
+
+def test_what_the_states_hold_already_is_shown_where_nobody_asked(tiny_bert, reviews, tmp_path):
+    result = compare(
+        tiny_bert, reviews("source"), tmp_path / "out", methods=["scratch", "full"], against=None, seeds=1
+    )
+    assert "accuracy.frozen_floor.2" in result.metrics
+    assert not any("frozen_floor" in note for note in result.evidence["notes"] if note.startswith("Which way"))
+    assert not any("frozen_floor" in row[0] for row in result.evidence["tables"][1]["rows"])
+
+
+def test_few_rows_get_the_steps_that_many_get_by_their_epochs(tiny_bert, reviews):
+    options = {"methods": ["full"], "against": None, "labels_per_class": [2, "all"], "seeds": 3}
+    training = {"num_train_epochs": 2, "per_device_train_batch_size": 4}
+    plan = grid.plan(options_of(tiny_bert, reviews("source"), **options, training=training, min_steps=10))
+    assert plan["rows"]["labelled"] == 64
+    assert plan["steps"] == 3 * (10 + 2 * 16)  # 4 rows, and 64 rows by epochs; the frozen floor takes none
+    told = grid.plan(options_of(tiny_bert, reviews("source"), **options, training={"max_steps": 7}, min_steps=10))
+    assert told["steps"] == 3 * (7 + 7)
+
+
+def test_the_best_of_equal_ways_is_not_sold_as_better():
+    """Ten ways of tossing a coin: the luckiest one beats one coin by its luck, and by nothing when others judge it."""
+
+    class Task:
+        metric, higher_is_better = "accuracy", True
+
+    class Toss:
+        def __init__(self, name):
+            self.name, self.contender = name, self
+
+    naive, fair = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        ways = [Toss(f"way{number}") for number in range(10)]
+        cells = {f"{way.name}.8.0": {"rows": rng.integers(0, 2, 200).tolist(), "metrics": {}} for way in ways}
+        found = Grid({"seeds": 1, "seed": seed, "labels_per_class": [8]}, Task(), ways, cells)
+        naive.append(found.rows(found.best(ways, 8), 8).mean())
+        names, worth = found.chosen(ways, 8)
+        assert 1 <= len(names) <= 2 and worth.shape == (200,)
+        fair.append(worth.mean())
+    assert np.mean(naive) > 0.54
+    assert abs(np.mean(fair) - 0.5) < 0.015
+
+
+def test_answers_are_compared_without_a_new_head_and_above_the_untrained_model(tiny_gpt, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join('{"prompt": "the pan is", "completion": "very quiet"}' for _ in range(20)))
+    result = compare(tiny_gpt, str(path), tmp_path / "out", methods=None, against=None, labels_per_class=[2], seeds=1)
+    assert {f"loss.{name}.2" for name in ("scratch", "lora", "full")} <= set(result.metrics)
+    assert result.metrics["untrained_loss"] > 0
+    table = result.evidence["tables"][0]
+    assert "2 labelled rows" in table["columns"] and table["rows"][-1][0] == "untrained loss"

@@ -305,10 +305,14 @@ TASKS = {
     "task, kind, options",
     [
         ("token_classification", "bert", {}),
-        ("token_classification", "bert", {"method": "frozen"}),
+        ("token_classification", "bert", {"method": "frozen", "loss": {"class_weights": True}}),
         ("token_classification", "gpt", {"method": "partial", "trainable": 1, "early_stopping_patience": 1}),
         ("multi_label_classification", "bert", {"method": "frozen", "calibrate": True}),
-        ("multi_label_classification", "gpt", {"loss": {"focal": 1.0}, "early_stopping_patience": 1}),
+        (
+            "multi_label_classification",
+            "gpt",
+            {"loss": {"focal": 1.0, "class_weights": True}, "early_stopping_patience": 1},
+        ),
         ("regression", "bert", {"method": "linear_then_full", "near": {"wise_ft": "best"}}),
         ("regression", "gpt", {"method": "frozen", "head": "torch"}),
         ("single_label_classification", "bert", {"method": "few_shot"}),
@@ -395,7 +399,7 @@ def test_options_that_contradict_each_other(kind, options, begins, says, made, d
     "make, options, begins",
     [
         (several, {"method": "few_shot"}, "method: few_shot"),
-        (several, {"loss": {"class_weights": True}}, "loss.class_weights: "),
+        (numbers, {"loss": {"class_weights": True}}, "loss.class_weights: "),
         (several, {"balanced": True}, "balanced: "),
         (numbers, {"task": "single_label_classification"}, "data: "),
         (numbers, {"calibrate": True}, "calibrate: "),

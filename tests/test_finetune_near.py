@@ -249,12 +249,14 @@ def test_a_soup_of_adapters_is_one_checkpoint(tiny_bert, reviews, tmp_path):
 def test_a_calibrated_network_gives_the_same_classes_and_says_its_temperature(options, tiny_bert, reviews, tmp_path):
     data = reviews("source")
     common = {"early_stopping_patience": 9, "validation_size": 0.3} if options.get("method") != "frozen" else {}
+    common |= {"general": reviews("target")}
     result = finetune(tiny_bert, data, tmp_path / "out", calibrate=True, **common, **options)
     network, numbers = opened(result), result.metrics
     task, rows = held_out(tiny_bert, data)
     logits = task.predict(network, rows)
     assert network.config.temperature_applied == pytest.approx(numbers["temperature"], abs=1e-5)
-    if common:
+    assert {f"general.calibration_error.{when}" for when in ("before", "after")} <= set(numbers)
+    if "early_stopping_patience" in common:
         plain = finetune(tiny_bert, data, tmp_path / "plain", **common, **options)
         raw = task.predict(opened(plain), rows)
         np.testing.assert_allclose(raw, logits * numbers["temperature"], atol=1e-4)

@@ -565,3 +565,16 @@ def test_perfect_and_constant_answers_score_as_they_should():
     true = np.array([1.0, 2.0, 6.0])
     floor = numbers.floor(true, true)["majority_mae"]
     assert all(metrics.numbers(np.full(3, constant), true)["mae"] >= floor for constant in (1, 2, 3, 4.5))
+
+
+def test_rare_classes_weigh_as_much_as_frequent_ones():
+    """Of a class a row, of a class a word, and of a yes or no for each class."""
+    single = tasks.find("single_label_classification")("text", ["a", "b"])
+    assert single.class_weights(np.array([0, 0, 0, 1])).tolist() == pytest.approx([4 / 6, 4 / 2])
+    words = np.empty(2, dtype=object)
+    words[0], words[1] = np.array([0, 0, 0]), np.array([1])
+    tokens = tasks.find("token_classification")("text", ["a", "b"])
+    assert tokens.class_weights(words).tolist() == pytest.approx([4 / 6, 4 / 2])
+    several = tasks.find("multi_label_classification")("text", ["a", "b"])
+    marks = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+    assert several.class_weights(marks).tolist() == pytest.approx([1 / 3, 3.0])

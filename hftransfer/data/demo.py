@@ -70,7 +70,9 @@ def _docstrings(module: str) -> Iterator[str]:
 
 def settled(text: str) -> str:
     """A docstring without what is another in every process: SciPy writes random draws and sets into some at import."""
-    return _SET.sub(lambda found: "{" + ", ".join(sorted(found[0][1:-1].split(", "))) + "}", _VARYING_LINE.sub("", text))
+    return _SET.sub(
+        lambda found: "{" + ", ".join(sorted(found[0][1:-1].split(", "))) + "}", _VARYING_LINE.sub("", text)
+    )
 
 
 def digits(config: str | None = None) -> "Dataset":

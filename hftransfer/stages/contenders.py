@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -14,6 +14,9 @@ from hftransfer.signatures import options, validate
 from hftransfer.stages.finetune import finetune
 
 PROBE = "probe"
+FLOOR = "frozen_floor"  # the method that is shown beside others where they have no frozen one
+SCRATCH = "scratch"  # as `against`: the same network, new
+USUAL = ("scratch", "frozen", "lora", "full")
 NAMES = (*METHODS, PROBE)
 DECIDED = (
     "model",
@@ -86,15 +89,23 @@ class Contender:
     method: str
     given: dict[str, Any] | None
 
+    @property
+    def floor(self) -> bool:
+        """Whether nobody asked for it: what the checkpoint's states hold already, to see others against."""
+        return self.name == FLOOR
 
-def contenders(given: Mapping[str, Any]) -> list[Contender]:
-    """The methods of a comparison with all their options.
+
+def contenders(given: Mapping[str, Any], task: str) -> list[Contender]:
+    """The methods of a comparison with all their options, and a frozen head where none is among them.
 
     Raises:
         HFTransferError: an option of a method has a wrong value.
     """
-    found = []
-    for entry in given["methods"]:
+    found: list[Contender] = []
+    answers = task == "causal_lm"  # a language model has its own head
+    entries = given["methods"] or [name for name in USUAL if not (answers and name == "frozen")]
+    still = {PROBE, "frozen"} & {_entry(entry)[1] for entry in entries}
+    for entry in [*entries, *([] if still or answers else [{"frozen": {"id": FLOOR}}])]:
         name, method, own = _entry(entry)
         if method == PROBE:
             found.append(Contender(name, method, None))
@@ -107,3 +118,41 @@ def contenders(given: Mapping[str, Any]) -> list[Contender]:
         except HFTransferError as error:
             raise HFTransferError(f"methods: {method}.{error}") from error
     return found
+
+
+class Side(NamedTuple):
+    """Where the networks of a line come from."""
+
+    name: str  # "" where there is but one side
+    model: Any
+    new: bool  # a new network of the model's config
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method from a side: a line in the picture."""
+
+    contender: Contender
+    side: Side
+
+    @property
+    def name(self) -> str:
+        return f"{self.contender.name}.{self.side.name}" if self.side.name else self.contender.name
+
+
+def sides(given: Mapping[str, Any]) -> list[Side]:
+    """The pretrained side first."""
+    if given["against"] is None:
+        return [Side("", given["model"], False)]
+    other = Side(SCRATCH, given["model"], True) if given["against"] == SCRATCH else None
+    return [Side("pretrained", given["model"], False), other or Side("against", given["against"], False)]
+
+
+def lines(given: Mapping[str, Any], task: str) -> list[Line]:
+    """All lines; a method that begins anyway from nothing has no second side, nor has what nobody asked for."""
+    return [
+        Line(contender, side)
+        for contender in contenders(given, task)
+        for side in sides(given)
+        if not (side.name and side.name != "pretrained" and (contender.method == "scratch" or contender.floor))
+    ]

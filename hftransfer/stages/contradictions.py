@@ -36,8 +36,6 @@ def solved(given: Mapping[str, Any], task: str) -> bool:
 def _method(given: Mapping[str, Any], task: str) -> None:
     method = given["method"]
     phases = METHODS[method].phases
-    if METHODS[method].new and given["architecture"] is not None:
-        raise HFTransferError(f"architecture: method {method} carries nothing over that could change; remove it")
     if method == "few_shot" and task != "single_label_classification":
         raise HFTransferError(f"method: few_shot pairs rows of one class each, and the task is {task}; use lora")
     if "head" in phases and task == "causal_lm":
@@ -64,9 +62,9 @@ def _labels(given: Mapping[str, Any], task: str) -> None:
     loss, single = given["loss"] or {}, "single_label_classification"
     shapes = {"loss.focal": loss.get("focal")}
     shapes["training.label_smoothing_factor"] = given["training"].get("label_smoothing_factor")
-    for option, value in {"loss.class_weights": loss.get("class_weights"), "balanced": given["balanced"]}.items():
-        if value and task != single:
-            raise HFTransferError(f"{option}: a row has no one class in {task}; remove it")
+    if given["balanced"] and task != single:
+        raise HFTransferError(f"balanced: a row has no one class in {task}; remove it")
+    shapes["loss.class_weights"] = loss.get("class_weights") if task in NOT_CLASSES else None
     for option, value in shapes.items():
         if value and task in NOT_CLASSES:
             raise HFTransferError(f"{option}: is of class probabilities, and {task} has none; remove it")

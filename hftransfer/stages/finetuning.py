@@ -46,14 +46,15 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     trained, taken = division(task, labels, given, given["seed"])
     rows = {"train": len(trained), "validation": len(taken), "test": len(parts["test"])}
     name = models.class_for(task.job, models.config_of(given["model"])).__name__
-    steps = _steps(given, task, len(trained))
+    count = steps(given, task, len(trained))
     if given["folds"] is not None:
-        steps += given["folds"] * _steps(given, task, len(trained) * (given["folds"] - 1) // given["folds"])
+        _check_folds(given["folds"], len(parts["train"]))
+        count += given["folds"] * steps(given, task, len(trained) * (given["folds"] - 1) // given["folds"])
     rows = {part: count for part, count in rows.items() if count}
-    return {"class": name, "rows": rows, "steps": steps, "head": task.head}
+    return {"class": name, "rows": rows, "steps": count, "head": task.head}
 
 
-def _steps(given: Mapping[str, Any], task: Any, rows: int) -> int:
+def steps(given: Mapping[str, Any], task: Any, rows: int) -> int:
     """Steps of all phases on so many rows; a head that is solved for takes none."""
     phases = METHODS[given["method"]].phases
     each = [estimated_steps(training_of(given, phase), rows) for phase in phases]
@@ -102,21 +103,27 @@ def _check_start(given: Mapping[str, Any], start: Start) -> None:
         tuning.reach(start.network, given["trainable"])
 
 
-def begin(given: Mapping[str, Any], task: Any, seed: int) -> Start:
-    """The network as the method begins with it, under a seed that decides its new weights."""
+def begin(given: Mapping[str, Any], task: Any, seed: int, *, new: bool = False) -> Start:
+    """The network as the method begins with it, under a seed that decides its new weights; `new`: all of them are."""
     set_seed(seed)
-    if METHODS[given["method"]].new:
-        network = new_network(given["model"], task.job, task.head)
-        names = [name for name, _ in network.named_parameters()]
-        return Start(network, names, task.reader(given["model"]), None, ["every weight is new"])
+    new = new or METHODS[given["method"]].new
     if given["architecture"] is not None:
         from hftransfer import architecture
 
         made = architecture.changed(given["model"], task.job, task.head, given["architecture"], kind=task.kind)
         reader = task.reader(made.network, made.reader)
-        return Start(made.network, list(made.new), reader, made.table, list(made.notes))
-    network, new = models.load_reported(given["model"], task.job, **task.head)
-    return Start(network, new, task.reader(given["model"]), None, [])
+        if not new:
+            return Start(made.network, list(made.new), reader, made.table, list(made.notes))
+        set_seed(seed)
+        return _all_new(models.ready(models.fresh_network(type(made.network), made.network.config)), reader)
+    if new:
+        return _all_new(new_network(given["model"], task.job, task.head), task.reader(given["model"]))
+    network, missing = models.load_reported(given["model"], task.job, **task.head)
+    return Start(network, missing, task.reader(given["model"]), None, [])
+
+
+def _all_new(network: nn.Module, reader: Any) -> Start:
+    return Start(network, [name for name, _ in network.named_parameters()], reader, None, ["every weight is new"])
 
 
 def run(folder: StageFolder, given: dict[str, Any]) -> None:
@@ -196,10 +203,14 @@ def _folds(
     return scores
 
 
+def _check_folds(count: int, rows: int) -> None:
+    if count > rows:
+        raise HFTransferError(f"folds: {rows} rows cannot be divided into {count}; lower it")
+
+
 def _fold_of(task: Any, rows: Inputs, count: int, seed: int) -> np.ndarray:
     """(rows,) each row's fold: classes spread evenly over the folds."""
-    if count > len(rows.rows):
-        raise HFTransferError(f"folds: {len(rows.rows)} rows cannot be divided into {count}; lower it")
+    _check_folds(count, len(rows.rows))
     strata = task.strata(rows.labels)
     strata = np.zeros(len(rows.rows), dtype=int) if strata is None else strata
     shuffled = np.random.default_rng((seed, count)).permutation(len(rows.rows))

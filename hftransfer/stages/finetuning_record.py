@@ -70,8 +70,11 @@ class Found:
             self.metrics["validation_rows"] = len(self.fit.validation.rows)
         self.metrics |= {"trainable": self.fit.trainable, "parameters": sum(p.numel() for p in network.parameters())}
         if self.general is not None:
-            elsewhere = task.score(task.predict(network, self.general), self.general.labels)
+            seen = task.predict(network, self.general)
+            elsewhere = task.score(seen, self.general.labels)
             self.metrics |= {f"general.{name}": value for name, value in elsewhere.items()}
+            if self.ended.temperature is not None:
+                self._tell_calibration(seen, self.general.labels, self.ended.temperature, "general.")
             self.notes.append(f"on {len(self.general.rows)} rows of the general data: {self._shown('general.')}")
         for name in scores if self.folds else ():
             values = [fold[name] for fold in self.folds]
@@ -84,7 +87,7 @@ class Found:
             told = f"{self._shown('folds.')} on average, standard deviation {spread:.3f}"
             self.notes.append(f"on {len(self.folds)} folds of the training rows, each by a network of its own: {told}")
         if self.ended.temperature is not None:
-            self._tell_calibration(outputs, self.ended.temperature)
+            self._tell_calibration(outputs, self.test.labels, self.ended.temperature)
         self.evidence |= task.evidence(outputs, self.test.labels)
         self._against_the_usual(outputs)
 
@@ -103,15 +106,16 @@ class Found:
     def _shown(self, prefix: str) -> str:
         return f"{self.task.metric.replace('_', ' ')} {self.metrics[prefix + self.task.metric]:.3f}"
 
-    def _tell_calibration(self, outputs: Any, temperature: float) -> None:
+    def _tell_calibration(self, outputs: Any, labels: Any, temperature: float, of: str = "") -> None:
+        """The calibration error with and without the temperature, of held-out rows or of the general ones."""
         before = [row * temperature for row in outputs]
-        errors = {"before": _calibration(self.task, before, self.test.labels)}
-        errors["after"] = _calibration(self.task, outputs, self.test.labels)
-        self.metrics |= {f"calibration_error.{when}": value for when, value in errors.items()}
+        errors = {"before": _calibration(self.task, before, labels), "after": _calibration(self.task, outputs, labels)}
+        self.metrics |= {f"{of}calibration_error.{when}": value for when, value in errors.items()}
         self.metrics["temperature"] = temperature
         self.notes.append(
             f"temperature {temperature:.3f}, fitted on validation rows and built into the last layer: "
-            f"calibration error on held-out rows {errors['before']:.3f} -> {errors['after']:.3f}"
+            f"calibration error on {'general' if of else 'held-out'} rows {errors['before']:.3f} -> "
+            f"{errors['after']:.3f}"
         )
 
 

@@ -15,7 +15,6 @@ from hftransfer.cache import Cache
 from hftransfer.cut import Cut
 from hftransfer.data.divide import random_division, stratified_division
 from hftransfer.errors import HFTransferError
-from hftransfer.functional.classification import class_weights
 from hftransfer.functional.l2_sp import l2_sp
 from hftransfer.functional.label_shift import balanced_sampling
 from hftransfer.inputs import Inputs
@@ -176,8 +175,8 @@ def loss_of(fit: Fit) -> Callable[[Tensor, Tensor], Tensor]:
     shape = fit.given["loss"] or {}
     weights = None
     if shape.get("class_weights"):
-        counts = np.bincount(fit.train.labels, minlength=len(fit.task.names))
-        weights = torch.as_tensor(class_weights(counts), dtype=torch.float32, device=processes.state().device)
+        found = fit.task.class_weights(fit.train.labels)
+        weights = torch.as_tensor(found, dtype=torch.float32, device=processes.state().device)
     smoothing = float(fit.given["training"].get("label_smoothing_factor") or 0.0)
     options = {"weights": weights, "gamma": float(shape.get("focal", 0.0)), "smoothing": smoothing}
     return lambda logits, labels: fit.task.loss(logits.float(), labels, reduction="sum", **options)

@@ -3,9 +3,8 @@
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -20,50 +19,13 @@ from hftransfer.runs import StageFolder
 from hftransfer.spending import spending
 from hftransfer.stages import choosing, finetuning, grid_record
 from hftransfer.stages.beginning import new_network
-from hftransfer.stages.contenders import Contender, contenders
+from hftransfer.stages.cells import budget
+from hftransfer.stages.contenders import Line, lines, sides
+from hftransfer.stages.fitting import division
 from hftransfer.trainers.exact import estimated_steps
 
 logger = logging.getLogger("hftransfer")
 RECORD = "cells.json"  # in the working folder: what each finished training came to
-SCRATCH = "scratch"  # as `against`: the same network, new
-
-
-class Side(NamedTuple):
-    """Where the networks of a line come from."""
-
-    name: str  # "" where there is but one side
-    model: Any
-    new: bool  # a new network of the model's config
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method from a side: a line in the picture."""
-
-    contender: Contender
-    side: Side
-
-    @property
-    def name(self) -> str:
-        return f"{self.contender.name}.{self.side.name}" if self.side.name else self.contender.name
-
-
-def sides(given: Mapping[str, Any]) -> list[Side]:
-    """The pretrained side first."""
-    if given["against"] is None:
-        return [Side("", given["model"], False)]
-    other = Side(SCRATCH, given["model"], True) if given["against"] == SCRATCH else None
-    return [Side("pretrained", given["model"], False), other or Side("against", given["against"], False)]
-
-
-def lines(given: Mapping[str, Any]) -> list[Line]:
-    """All lines; a method that begins anyway from nothing has no second side."""
-    return [
-        Line(contender, side)
-        for contender in contenders(given)
-        for side in sides(given)
-        if not (side.name and side.name != "pretrained" and contender.method == "scratch")
-    ]
 
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
@@ -71,16 +33,20 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     task, parts = _read(given)
     found = _checked(given, task)
     strata = task.strata(task.labels(parts["train"]))
+    rows = len(parts["train"])
+    drawn = [_drawn(strata, rows, number, given["seed"]) for number in given["labels_per_class"]]
     steps = 0
     for line in found:
-        if line.contender.given is None or line.contender.method == "frozen":
+        if line.contender.given is None:
             continue
-        counts = [len(_drawn(strata, len(parts["train"]), number, 0)) for number in given["labels_per_class"]]
-        steps += sum(estimated_steps(line.contender.given["training"], count) for count in counts) * given["seeds"]
+        for chosen in drawn:
+            own = _long_enough(line.contender.given, len(chosen), given["min_steps"])
+            labels = task.labels(parts["train"].select(chosen.tolist()))
+            trained = len(division(task, labels, own, given["seed"])[0])
+            steps += finetuning.steps({**own, "model": line.side.model}, task, trained) * given["seeds"]
     job = task.job if any(line.contender.given is not None for line in found) else "encoder"
     name = models.class_for(job, models.config_of(given["model"])).__name__
-    rows = {"labelled": len(parts["train"]), "test": len(parts["test"])}
-    return {"class": name, "rows": rows, "steps": steps}
+    return {"class": name, "rows": {"labelled": rows, "test": len(parts["test"])}, "steps": steps}
 
 
 def _read(given: Mapping[str, Any]) -> tuple[Any, dict[str, Dataset]]:
@@ -107,14 +73,18 @@ def _check_sides(given: Mapping[str, Any]) -> None:
             inputs.check_length(side.model, given["max_length"])
 
 
+def _long_enough(own: Mapping[str, Any], rows: int, least: int) -> dict[str, Any]:
+    """A method's options with a training of at least so many steps, unless the steps are told."""
+    training = own["training"]
+    if training.get("max_steps", -1) > 0 or estimated_steps(training, rows) >= least:
+        return dict(own)
+    return {**own, "training": {**training, "max_steps": least}}
+
+
 def _checked(given: Mapping[str, Any], task: Any) -> list[Line]:
     """All lines, after a look at each method's options."""
-    found = lines(given)
+    found = lines(given, task.name)
     for line in found:
-        if line.side.new and line.contender.given is not None and line.contender.given["architecture"] is not None:
-            raise HFTransferError(
-                "against: a new network is not built with changed parts; remove against or architecture"
-            )
         if line.contender.given is not None:
             try:
                 finetuning.check({**line.contender.given, "model": line.side.model}, task)
@@ -128,7 +98,7 @@ def _checked(given: Mapping[str, Any], task: Any) -> list[Line]:
 
 
 def _drawn(strata: Any, rows: int, number: int | str, seed: int) -> np.ndarray:
-    """Row numbers of a budget: so many of each class; of all rows where the task has no classes."""
+    """Row numbers of a budget: so many of each of the task's strata; of all rows where it has none."""
     if number == "all":
         return np.arange(rows)
     labels = np.zeros(rows, dtype=np.int64) if strata is None else np.asarray(strata)
@@ -154,7 +124,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
                 train, test = read[line.name]
                 rows = _drawn(strata, len(train.labels), number, given["seed"] + trial)
                 place = path / runs.CHECKPOINTS / key
-                label = f"{line.name}, {number} labels a class, seed {trial + 1} of {given['seeds']}"
+                label = f"{line.name}, {budget(number, task)}, seed {trial + 1} of {given['seeds']}"
                 logger.info("%s", label)
                 if line.contender.given is None:
                     cells[key] = _probed(line, task, train, test, rows, given, trial, kept)
@@ -164,7 +134,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
                     runs.write_json(path / RECORD, cells)
                     shutil.rmtree(place, ignore_errors=True)
                 processes.barrier()
-    floor = task.floor(*(part.labels for part in read[every[0].name]))
+    floor = task.floor(*(part.labels for part in read[every[0].name])) | _as_it_is(given, task, read[every[0].name][1])
     if processes.is_main():
         (path / RECORD).unlink(missing_ok=True)
     grid_record.finish(folder, given, task, parts, every, cells, floor)
@@ -198,7 +168,8 @@ def _fitted(
     seed = given["seed"] + trial
     assert line.contender.given is not None
     with spending() as spent:
-        own = {**line.contender.given, "model": line.side.model, "seed": seed}
+        own = _long_enough(line.contender.given, len(rows.labels), given["min_steps"])
+        own |= {"model": line.side.model, "seed": seed}
         start = _begun(line, task, own, seed)
         fit = finetuning.made_fit(own, task, start, rows, place, cache, seed)
         fit.name = line.name
@@ -208,28 +179,39 @@ def _fitted(
         "rows": task.row_scores(outputs, test.labels).tolist(),
         "metrics": task.score(outputs, test.labels),
         "labels": len(rows.labels),
-        "seconds": spent.seconds,
+        "seconds": spent.seconds + spent.saved,
         "peak": spent.peak,
         "trainable": fit.trainable,
         "bytes": _shipped(fit),
+        "base": 0 if fit.adapter is None else _weights(fit.network),
     }
 
 
+def _as_it_is(given: Mapping[str, Any], task: Any, test: Inputs) -> dict[str, float]:
+    """The floor of a task whose head a checkpoint has already: what it scores before it has learnt anything."""
+    if task.name != "causal_lm":
+        return {}
+    network = models.load(given["model"], task.job, **task.head)
+    return {f"untrained_{task.metric}": task.score(task.predict(network, test), test.labels)[task.metric]}
+
+
 def _begun(line: Line, task: Any, own: Mapping[str, Any], seed: int) -> finetuning.Start:
+    start = finetuning.begin(own, task, seed, new=line.side.new)
     if not line.side.new:
-        return finetuning.begin(own, task, seed)
-    set_seed(seed)
-    network = new_network(line.side.model, task.job, task.head)
+        return start
     # to a method that keeps the backbone, a new one's weights are given like any other's
-    new = models.last_names(network) if task.names else ()
-    return finetuning.Start(network, sorted(new), None, None, [])
+    return start._replace(new=sorted(models.last_names(start.network)) if task.names else [])
 
 
 def _shipped(fit: Any) -> int:
     """Bytes on disk of what a method leaves: the adapter, where there is one, else the whole network."""
     if fit.adapter is not None:
         return sum(path.stat().st_size for path in Path(fit.adapter).rglob("*") if path.is_file())
-    return sum(value.numel() * value.element_size() for value in fit.network.parameters())
+    return _weights(fit.network)
+
+
+def _weights(network: Any) -> int:
+    return sum(value.numel() * value.element_size() for value in network.parameters())
 
 
 def _probed(
@@ -253,5 +235,5 @@ def _probed(
         states, tested = kept[same]
         right = (probe(states[rows], train.labels[rows], tested) == test.labels).astype(int)
     numbers = (states.shape[1] + 1) * len(task.names)
-    costs = {"seconds": spent.seconds, "peak": spent.peak, "trainable": numbers, "bytes": 4 * numbers}
+    costs = {"seconds": spent.seconds, "peak": spent.peak, "trainable": numbers, "bytes": 4 * numbers, "base": 0}
     return {"rows": right.tolist(), "metrics": {task.metric: float(right.mean())}, "labels": len(rows), **costs}

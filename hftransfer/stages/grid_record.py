@@ -1,5 +1,6 @@
 """What `compare` leaves to read: a picture, a table, and the sentence that says which way to take."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,68 +9,11 @@ from datasets import Dataset
 
 from hftransfer import comparison, data, models
 from hftransfer.errors import HFTransferError
-from hftransfer.functional.bootstrap import paired_bootstrap, verdict
 from hftransfer.methods import METHODS
 from hftransfer.runs import StageFolder
+from hftransfer.stages.cells import Grid, budget
 
 SHOWN = 5  # classes that an error or a note names
-CHEAP = (
-    "probe",
-    "frozen",
-    "few_shot",
-    "lora",
-    "partial",
-    "linear_then_full",
-    "full",
-    "scratch",
-)  # to serve and to keep
-
-
-class Grid:
-    """The cells of a comparison, with the questions that are asked of them."""
-
-    def __init__(self, given: Mapping[str, Any], task: Any, lines: Sequence[Any], cells: Mapping[str, Any]) -> None:
-        self.given, self.task, self.lines, self.cells = given, task, lines, cells
-
-    def of(self, line: Any, number: Any) -> list[dict[str, Any]]:
-        """A line's trainings with so many labels, one a seed."""
-        return [self.cells[f"{line.name}.{number}.{trial}"] for trial in range(self.given["seeds"])]
-
-    def metric(self, line: Any, number: Any) -> np.ndarray:
-        """(seeds,) the task's metric."""
-        return np.array([cell["metrics"][self.task.metric] for cell in self.of(line, number)])
-
-    def rows(self, line: Any, number: Any) -> np.ndarray:
-        """(rows,) what each held-out row is worth, mean over the seeds; the same rows in every line."""
-        return np.mean([cell["rows"] for cell in self.of(line, number)], axis=0)
-
-    def labels(self, line: Any, number: Any) -> int:
-        """Labels that a budget comes to."""
-        return int(np.mean([cell["labels"] for cell in self.of(line, number)]))
-
-    def cost(self, line: Any, name: str) -> float | None:
-        """The mean of a cost over all numbers and seeds; None where it was not told."""
-        known = [cell[name] for n in self.given["labels_per_class"] for cell in self.of(line, n)]
-        return float(np.mean(known)) if all(value is not None for value in known) else None
-
-    def better(self, one: np.ndarray, other: np.ndarray) -> str:
-        """What the paired bootstrap says of the second against the first."""
-        return verdict(paired_bootstrap(one, other), higher_is_better=self.task.higher_is_better)
-
-    def best(self, lines: Sequence[Any], number: Any) -> Any:
-        sign = 1 if self.task.higher_is_better else -1
-        return max(lines, key=lambda line: sign * self.metric(line, number).mean())
-
-    def level(self, lines: Sequence[Any], number: Any) -> list[Any]:
-        """The lines that are not measurably worse than the best, the cheapest first."""
-        best = self.best(lines, number)
-        close = [
-            line
-            for line in lines
-            if line is best or self.better(self.rows(line, number), self.rows(best, number)) != "helped"
-        ]
-        sizes = {line.name: self.cost(line, "bytes") or 0.0 for line in close}  # of one method, the smaller
-        return sorted(close, key=lambda line: (CHEAP.index(line.contender.method), sizes[line.name]))
 
 
 def check_classes(parts: Mapping[str, Dataset], max_train_samples: int | None) -> None:
@@ -119,7 +63,7 @@ def finish(
         "after_name": "pretrained" if given["against"] is not None else "the best way",
         "comparison": compared,
         "curves": _curves(grid),
-        "tables": [_table(grid, floor)],
+        "tables": [table for table in (_table(grid, floor), _pairs(grid)) if table],
         "data": [data.describe(parts["train"], name=name, role="labelled, drawn from")],
         "citations": list(dict.fromkeys(p for line in lines if (p := _paper(line)))),
     }
@@ -175,8 +119,7 @@ def _curves(grid: Grid) -> list[dict[str, Any]]:
 def _table(grid: Grid, floor: Mapping[str, float]) -> dict[str, Any]:
     """Each line's scores with the interval over rows, and its costs."""
     numbers = grid.given["labels_per_class"]
-    heads = [f"{number} a class" if number != "all" else "all labels" for number in numbers]
-    columns = ["way", *heads, "seconds a training", "peak memory (MiB)", "trainable", "size on disk (MiB)"]
+    costs = ["seconds a training", "peak memory (MiB)", "trainable", "size on disk (MiB)"]
     rows = []
     for line in grid.lines:
         cells = []
@@ -184,73 +127,100 @@ def _table(grid: Grid, floor: Mapping[str, float]) -> dict[str, Any]:
             values = grid.rows(line, number)
             half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
             cells.append(f"{grid.metric(line, number).mean():.3f} ± {half:.3f}")
-        costs = [grid.cost(line, name) for name in ("seconds", "peak", "trainable", "bytes")]
-        seconds, peak, trainable, size = costs
+        seconds = [grid.cost(line, "seconds", number) for number in numbers]
+        peak, trainable, size = (grid.most(line, name) for name in ("peak", "trainable", "bytes"))
         shown = [
-            "" if seconds is None else f"{seconds:.1f}",
+            " / ".join("?" if value is None else f"{value:.1f}" for value in seconds),
             "not told" if peak is None else f"{peak / 2**20:.0f}",
             "" if trainable is None else f"{round(trainable):,}",
             "" if size is None else f"{size / 2**20:.2f}",
         ]
         rows.append([_called(line, grid.given), *cells, *shown])
     for name, value in floor.items():
-        rows.append([name.replace("_", " "), *[f"{value:.3f}"] * len(numbers), "", "", "", ""])
+        if name.endswith(grid.task.metric):  # another number belongs in no column of this one
+            rows.append([name.replace("_", " "), *[f"{value:.3f}"] * len(numbers), *[""] * len(costs)])
     metric = grid.task.metric.replace("_", " ")
     return {
         "title": f"{metric} by way and labels: mean of the seeds, 95 % over the rows",
-        "columns": columns,
+        "columns": ["way", *(budget(number, grid.task) for number in numbers), *costs],
         "rows": rows,
     }
 
 
+def _pairs(grid: Grid) -> dict[str, Any] | None:
+    """Each line against each other: the difference with its interval, and whether it counts."""
+    numbers = grid.given["labels_per_class"]
+    asked = [line for line in grid.lines if not line.contender.floor]
+    rows = []
+    for one, other in itertools.combinations(asked, 2):
+        name = f"{_called(other, grid.given)} over {_called(one, grid.given)}"
+        rows.append([name, *(_said(grid, one, other, number) for number in numbers)])
+    columns = ["pair", *(budget(number, grid.task) for number in numbers)]
+    title = "every pair on the same held-out rows: difference (95 % of the paired bootstrap)"
+    return {"title": title, "columns": columns, "rows": rows} if rows else None
+
+
+def _said(grid: Grid, one: Any, other: Any, number: Any) -> str:
+    word = {"helped": "better", "hurt": "worse", "no measurable difference": "no difference"}
+    found = grid.difference(one, other, number)
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}) {word[grid.better(one, other, number)]}"
+
+
 def _verdict(grid: Grid) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
     """Lines of before and after, and the verdict over all numbers of labels."""
-    given, task = grid.given, grid.task
-    protocol = f"held-out rows, mean of {given['seeds']} seeds"
-    pairs: list[tuple[str, np.ndarray, np.ndarray]] = []
-    scratch = [line for line in grid.lines if line.contender.method == "scratch" and line.side.name != "against"]
-    others = [line for line in grid.lines if line.contender.method != "scratch"]
-    numbers = given["labels_per_class"]
-    if given["against"] is not None:
-        by_name: dict[str, list[Any]] = {}
-        for line in others:
-            by_name.setdefault(line.contender.name, []).append(line)
-        groups = [(name, group[1], group[0]) for name, group in by_name.items() if len(group) == 2]
-        pairs = [
-            (f"{name}, {_budget(n)}", grid.rows(before, n), grid.rows(after, n))
-            for name, before, after in groups
-            for n in numbers
-        ]
-        first = groups[0] if groups else None
-        subject, what = "Pretraining", f"mean {task.metric.replace('_', ' ')} of {first[0] if first else ''}"
-        overall = first and ([grid.rows(first[1], n) for n in numbers], [grid.rows(first[2], n) for n in numbers])
-    elif scratch and others:
-        best = {n: grid.best(others, n) for n in numbers}
-        pairs = [
-            (f"{best[n].contender.name}, {_budget(n)}", grid.rows(scratch[0], n), grid.rows(best[n], n))
-            for n in numbers
-        ]
-        subject, what = "Transfer", f"mean {task.metric.replace('_', ' ')}, the best way for each number of labels,"
-        overall = ([pair[1] for pair in pairs], [pair[2] for pair in pairs])
-    else:
+    pairs = _sides_apart(grid) if grid.given["against"] is not None else _best_over_scratch(grid)
+    if not pairs:
         return [], None
-    common: dict[str, Any] = {"protocol": protocol, "higher_is_better": task.higher_is_better}
+    given, task = grid.given, grid.task
+    halves = "" if given["against"] is not None else "; the way chosen on the other half of them"
+    common: dict[str, Any] = {
+        "protocol": f"held-out rows, mean of {given['seeds']} seeds{halves}", "higher_is_better": task.higher_is_better
+    }  # fmt: skip
     compared = [comparison.compare_scores(name, before, after, **common) for name, before, after in pairs]
-    if not overall:
-        return compared, None
-    whole = comparison.compare_scores(task.metric, np.mean(overall[0], 0), np.mean(overall[1], 0), **common)
-    shown = ", ".join(_budget(n) for n in numbers)
+    metric, numbers = task.metric.replace("_", " "), given["labels_per_class"]
+    if given["against"] is not None:
+        subject, what = "Pretraining", f"mean {metric} of {pairs[0][0].rpartition(', ')[0]}"
+    else:
+        subject, what = "Transfer", f"mean {metric}, the best way for each number of labels,"
+    first = pairs[: len(numbers)]
+    before, after = np.mean([pair[1] for pair in first], 0), np.mean([pair[2] for pair in first], 0)
+    whole = comparison.compare_scores(task.metric, before, after, **common)
+    shown = ", ".join(budget(number, task) for number in numbers)
     return compared, comparison.words(whole, what=f"{what} with {shown}", subject=subject)
 
 
-def _budget(number: Any) -> str:
-    return "all labels" if number == "all" else f"{number} labels a class"
+def _sides_apart(grid: Grid) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Each method's two sides at each number of labels: name, other side, ours; the first method's first."""
+    by_name: dict[str, list[Any]] = {}
+    for line in grid.lines:
+        by_name.setdefault(line.contender.name, []).append(line)
+    return [
+        (f"{name}, {budget(number, grid.task)}", grid.rows(group[1], number), grid.rows(group[0], number))
+        for name, group in by_name.items()
+        if len(group) == 2
+        for number in grid.given["labels_per_class"]
+    ]
+
+
+def _best_over_scratch(grid: Grid) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """The best way, chosen on rows that do not judge it, over the new network, for each number of labels."""
+    asked = [line for line in grid.lines if not line.contender.floor]
+    scratch = [line for line in asked if line.contender.method == "scratch"]
+    others = [line for line in asked if line.contender.method != "scratch"]
+    if not scratch or not others:
+        return []
+    found = []
+    for number in grid.given["labels_per_class"]:
+        names, worth = grid.chosen(others, number)
+        found.append((f"{' or '.join(names)}, {budget(number, grid.task)}", grid.rows(scratch[0], number), worth))
+    return found
 
 
 def _advice(grid: Grid) -> list[str]:
     """Which way to take at which budget, and where transfer hurt."""
-    ours = [line for line in grid.lines if line.side.name in ("", "pretrained") and line.contender.method != "scratch"]
-    scratch = [line for line in grid.lines if line.contender.method == "scratch" and not line.side.name]
+    asked = [line for line in grid.lines if not line.contender.floor]
+    ours = [line for line in asked if line.side.name in ("", "pretrained") and line.contender.method != "scratch"]
+    scratch = [line for line in asked if line.contender.method == "scratch" and not line.side.name]
     candidates = [line for line in ours if line.contender.method != "probe"] + scratch
     if len(candidates) < 2:
         return []
@@ -260,10 +230,10 @@ def _advice(grid: Grid) -> list[str]:
         others = [line.contender.name for line in level[1:]]
         beside = f" (not measurably worse than {', '.join(others)})" if others else ""
         score = grid.metric(level[0], number).mean()
-        told.append(f"with {_budget(number)} take {level[0].contender.name}, {score:.3f}{beside}")
+        told.append(f"with {budget(number, grid.task)} take {level[0].contender.name}, {score:.3f}{beside}")
         for line in ours if scratch else []:
-            if grid.better(grid.rows(scratch[0], number), grid.rows(line, number)) == "hurt":
-                hurt.append(f"{line.contender.name} with {_budget(number)}")
+            if grid.better(scratch[0], line, number) == "hurt":
+                hurt.append(f"{line.contender.name} with {budget(number, grid.task)}")
     where = ""
     if scratch:
         where = f"; transfer hurt in {', '.join(hurt)}" if hurt else "; transfer hurt nowhere"
@@ -273,9 +243,12 @@ def _advice(grid: Grid) -> list[str]:
 def _notes(grid: Grid, parts: Mapping[str, Dataset], floor: Mapping[str, float]) -> list[str]:
     given, notes = grid.given, []
     notes.append(
-        f"all got the same rows, steps and seeds: {given['seeds']} draws of each number of labels, the fewer among "
-        "the more; rows that something was chosen on are part of the number"
+        f"all got the same rows and seeds: {given['seeds']} draws of each number of labels, the fewer among the more; "
+        "rows that something was chosen on are part of the number; seconds are of a training alone, and count what it "
+        "found made already"
     )
+    notes += _long(given)
+    notes += _bases(grid)
     methods = list(dict.fromkeys(line.contender.method for line in grid.lines))
     does = {"probe": "logistic regression on the frozen encoder's mean-pooled states"}
     does |= {name: method.does for name, method in METHODS.items()}
@@ -288,6 +261,19 @@ def _notes(grid: Grid, parts: Mapping[str, Dataset], floor: Mapping[str, float])
         labels = np.asarray(parts["train"]["label"])
         notes += _small_classes(labels, parts["train"].features["label"].names, max(numbers))
     return notes
+
+
+def _long(given: Mapping[str, Any]) -> list[str]:
+    if given["training"].get("max_steps", -1) > 0:
+        return [f"every training has {given['training']['max_steps']} steps, with few labels and with all"]
+    return [f"a training lasts its method's epochs, and at least {given['min_steps']} steps"]
+
+
+def _bases(grid: Grid) -> list[str]:
+    """What an adapter's size leaves out."""
+    said = "{}'s size is its adapter's; its base, {:.1f} MiB, is kept once"
+    sizes = {_called(line, grid.given): grid.most(line, "base") for line in grid.lines}
+    return [said.format(name, size / 2**20) for name, size in sizes.items() if size]
 
 
 def _small_classes(labels: np.ndarray, names: Sequence[str], most: int) -> list[str]:

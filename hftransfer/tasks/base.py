@@ -14,7 +14,7 @@ from hftransfer import inference, inputs, models
 from hftransfer.data import targets
 from hftransfer.data.spec import Spec
 from hftransfer.data.text import id2label
-from hftransfer.functional.classification import IGNORED, cross_entropy
+from hftransfer.functional.classification import IGNORED, class_weights, cross_entropy
 from hftransfer.inputs import Inputs
 
 JOBS = inputs.JOBS
@@ -27,6 +27,7 @@ class Task(ABC):
     metric: str  # what comparisons and an early end judge by
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("text", "image", "sound")
+    counted: ClassVar[str] = "labels a class"  # what a number of few labels is a number of: see `strata`
 
     def __init__(
         self, kind: str, names: Sequence[str], seen: str | None = None, padding: Mapping[str, int] | None = None
@@ -93,6 +94,11 @@ class Task(ABC):
         """(rows,) classes that a division keeps in proportion and that few labels are counted by; None without."""
         return None
 
+    def class_weights(self, labels: Any) -> np.ndarray:
+        """(classes,) weights with which all classes count alike in the loss, however rare they are."""
+        flat = labels if labels.dtype != object else np.concatenate(list(labels))  # a class a row, or a word
+        return class_weights(np.bincount(flat, minlength=len(self.names)))
+
     def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
         """What the report shows beside the metrics."""
         return {}
@@ -137,6 +143,7 @@ class BesideTokens(Task):
     """A task whose labels stand beside tokens: each row has as many `labels` as `input_ids`."""
 
     kinds = ("text",)
+    counted = "labelled rows"
 
     def training(self, rows: Inputs) -> tuple[Sequence[Any], Callable[[Sequence[Any]], dict[str, Tensor]]]:
         return rows.rows, lambda batch: self.batch(rows, batch)

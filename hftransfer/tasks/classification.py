@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hftransfer import metrics
 from hftransfer.data import target_rows
-from hftransfer.functional.classification import binary_cross_entropy
+from hftransfer.functional.classification import binary_cross_entropy, positive_weights
 from hftransfer.functional.softmax import softmax
 from hftransfer.tasks.base import Task
 
@@ -86,6 +86,10 @@ class MultiLabel(Task):
     @classmethod
     def strata(cls, labels: Any) -> np.ndarray:
         return rarest(labels)
+
+    def class_weights(self, labels: Any) -> np.ndarray:
+        marks = np.asarray(labels) > 0
+        return positive_weights(marks.sum(0), len(marks))
 
     def evidence(self, outputs: Any, labels: Any) -> dict[str, Any]:
         return {"per_class": metrics.per_tag(outputs > 0, labels > 0, self.names)}

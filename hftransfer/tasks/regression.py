@@ -21,6 +21,7 @@ class Regression(Task):
 
     name = "regression"
     metric = "mae"
+    counted = "labels a fifth of the range"
     higher_is_better = False
     encode = staticmethod(target_rows.encode_numbers)
 
