@@ -67,13 +67,25 @@ def head_of(config: Mapping[str, Any], reader: Mapping[str, Any]) -> Head | None
     return Head(task, reads, f"AutoModelFor{auto}Classification", f"{hub}-classification")
 
 
+def own_import(config: Mapping[str, Any]) -> str:
+    """The line that makes an architecture of our own known to transformers; none for another."""
+    kind = str(config.get("model_type"))
+    module = "lstm" if kind == "lstm" else "gans" if kind.startswith("gan_") else None
+    return f"import hftransfer.{module}  # pip install hftransfer\n" if module else ""
+
+
+def mode_of(config: Mapping[str, Any]) -> str:
+    """Pillow's name of the images that a network sees: grey, or of three colours."""
+    channels = config["sample_shape"][0] if "sample_shape" in config else config.get("num_channels")
+    return "L" if channels == 1 else "RGB"
+
+
 def snippet(head: Head, config: Mapping[str, Any], base: str | None = None) -> str:
     """Lines that print what a checkpoint says of an example; with `base`, of an adapter on it."""
     readers = {"text": "AutoTokenizer", "image": "AutoImageProcessor", "sound": "AutoFeatureExtractor"}
     reader = readers[head.reads]
     imports = {"text": "", "image": "from PIL import Image\n", "sound": "import numpy as np\n"}[head.reads]
-    if config.get("model_type") == "lstm":
-        imports += "import hftransfer.lstm  # pip install hftransfer\n"
+    imports += own_import(config)
     names, options = sorted([head.auto, reader]), ', backend="pil"' if head.reads == "image" else ""
     filled = {"names": ", ".join(names), "model": MODEL, "auto": head.auto}
     if base is None:
@@ -88,8 +100,7 @@ def _example(head: Head, config: Mapping[str, Any]) -> str:
     if head.reads == "text":
         return 'inputs = reader("A text to read.", return_tensors="pt")\n'
     if head.reads == "image":
-        mode = "L" if config.get("num_channels") == 1 else "RGB"
-        return _PICTURE.format(mode=mode) + 'inputs = reader(picture, return_tensors="pt")\n'
+        return _PICTURE.format(mode=mode_of(config)) + 'inputs = reader(picture, return_tensors="pt")\n'
     if head.auto == "AutoModelForImageClassification":  # it sees a spectrogram as an image
         return f'{_SOUND}inputs = {{"pixel_values": {_HEARD}["input_values"][:, None]}}\n'
     return f"{_SOUND}inputs = {_HEARD}\n"

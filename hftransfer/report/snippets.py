@@ -108,6 +108,22 @@ side, start = reader.size["height"], network.config.vocab_size - 1
 colours = network.generate(torch.tensor([[start]]), max_new_tokens=side**2, do_sample=True)[0, 1:]
 pixels = ((torch.tensor(reader.clusters)[colours] + 1) * 127.5).view(side, side, 3)
 print(Image.fromarray(pixels.byte().numpy()))"""
+_DRAWN = """\
+import hftransfer.gans  # pip install hftransfer: transformers has no such architecture of its own
+from transformers import AutoModel
+
+{model}generator = AutoModel.from_pretrained(model)
+{labels}samples = generator.generate(16, seed=0{options})
+print({shown})"""
+_JUDGED = """\
+import hftransfer.gans  # pip install hftransfer: transformers has no such architecture of its own
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel
+
+{model}reader = AutoImageProcessor.from_pretrained(model, backend="pil")
+network = AutoModel.from_pretrained(model).eval()
+picture = Image.new("{mode}", (64, 64))  # or Image.open("picture.png").convert("{mode}")
+print(network.features(**reader(picture, return_tensors="pt")).shape)"""
 
 
 def use_of(folder: Path) -> Use | None:
@@ -130,6 +146,8 @@ def _with_head(head: Head, config: dict[str, Any], base: str | None) -> Use:
         return said._replace(snippet=heads.snippet(head, config, base), library="peft", tags=(*tags, "adapter"))
     if config.get("model_type") == "lstm":
         return _LSTM
+    if heads.own_import(config):
+        said = said._replace(library="hftransfer")
     if head.task == "causal_lm":
         return TEXT["text-generation"]
     if head.reads == "text":
@@ -142,6 +160,8 @@ def _without_head(config: dict[str, Any], reader: dict[str, Any]) -> Use | None:
     kind = config.get("model_type")
     if kind == "lstm":
         return _LSTM
+    if kind in _PLAYERS:
+        return _PLAYERS[kind](config)
     if kind == "imagegpt":
         drawing = ("unconditional-image-generation", "Drawing images, pixel by pixel")
         return Use(*drawing, "images", _PIXELS.format(model=MODEL), ("vision",))
@@ -154,10 +174,41 @@ def _without_head(config: dict[str, Any], reader: dict[str, Any]) -> Use | None:
             sounds = ("feature-extraction", "Embedding sounds", "sounds")
             return Use(*sounds, _SPECTROGRAMS.format(**filled), ("audio",))
         images = ("image-feature-extraction", "Embedding images", "images")
-        mode = "L" if config.get("num_channels") == 1 else "RGB"
-        return Use(*images, _IMAGES.format(mode=mode, **filled), ("vision",))
+        return Use(*images, _IMAGES.format(mode=heads.mode_of(config), **filled), ("vision",))
     found = (task for name in architectures for ending, task in _ENDINGS if name.endswith(ending))
     return TEXT.get(next(found, ""))
+
+
+def _generator(config: dict[str, Any]) -> Use:
+    """Of images or vectors; a conditional one is asked for a class."""
+    vectors = len(config.get("sample_shape") or ()) == 1
+    options = "" if vectors else ', output_type="pil"'
+    classes = config.get("num_classes") or 0
+    labels = f"label = 0  # of {classes} classes, or None for any\n" if classes else ""
+    options = f", labels=label{options}" if classes else options
+    shown = "samples[0]" if vectors else "samples[0].size"
+    made = _DRAWN.format(model=MODEL, labels=labels, options=options, shown=shown)
+    does = ("unconditional-image-generation", "Making images of noise", "images")
+    if vectors:
+        does = ("other", "Making vectors of noise", "vectors")
+    return Use(*does, made, ("gan",) if vectors else ("vision", "gan"), library="hftransfer")
+
+
+def _discriminator(config: dict[str, Any]) -> Use | None:
+    """Of images; one of vectors is of no further use."""
+    if len(config.get("sample_shape") or ()) == 1:
+        return None
+    found = _JUDGED.format(model=MODEL, mode=heads.mode_of(config))
+    images = ("image-feature-extraction", "Embedding images", "images")
+    return Use(*images, found, ("vision", "gan"), library="hftransfer")
+
+
+_PLAYERS = {
+    "gan_mlp_generator": _generator,
+    "gan_conv_generator": _generator,
+    "gan_mlp_discriminator": _discriminator,
+    "gan_conv_discriminator": _discriminator,
+}
 
 
 def answering(use: Use, folder: Path) -> Use:
