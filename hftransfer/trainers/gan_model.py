@@ -61,6 +61,7 @@ class GanModel(nn.Module):
         self.apart = normalised or game.penalized[0] == "r1"
         # persistent, so that a checkpoint holds it; adaptive strength begins with none
         self.register_buffer("augment_p", torch.tensor(0.0 if game.augment_p is None else game.augment_p))
+        self.train()
 
     def _frozen_stages(self) -> list[nn.Module]:
         """FreezeD (Mo et al. 2020, arXiv:2002.10964): what is next to the sample stays as it was learnt elsewhere."""

@@ -21,7 +21,7 @@ logger = logging.getLogger("hftransfer")
 
 WATCHED_ROWS = 64  # whose latents are fixed, and of the data's that their diversity is compared with
 LAST = 5  # logs that have to agree before anything is said
-SURE = 0.99  # accuracy of a discriminator that has won
+SURE = 0.98  # mean accuracy of a discriminator that has won
 WRONG = 0.3  # of one that points the wrong way
 UNSURE = 0.03  # from one half, of one that has lost
 VANISHED = 0.01  # of the generator's gradient at its strongest
@@ -102,8 +102,8 @@ def _numbers(history: History, name: str) -> list[float]:
 def alarms(history: History) -> dict[str, str]:
     """What the last logs agree on that is wrong, by kind, in words; a function of Trainer's log history alone.
 
-    - `discriminator wins`: both accuracies are at least 0.99 in each of the last 5 logs.
-    - `discriminator is backwards`: both accuracies are at most 0.3 in each of them.
+    - `discriminator wins`: its accuracy on real and fake samples was at least 0.98 in the mean of the last 5 logs.
+    - `discriminator is backwards`: it was at most 0.3.
     - `generator vanishes`: its gradient was below a hundredth of its strongest (over 5 logs) in each of them.
     - `discriminator lost`: accuracies within 0.03 of one half in each of them while the generator's gradient vanishes.
     - `diversity fell`: the same latents' samples lie closer to each other than half of the best before (over 5 logs),
@@ -115,28 +115,29 @@ def alarms(history: History) -> dict[str, str]:
     if len(real) < LAST:
         return found
     right = [*real[-LAST:], *fake[-LAST:]]
-    if min(right) >= SURE:
+    accuracy = float(np.mean(right))
+    if accuracy >= SURE:
         found["discriminator wins"] = (
-            f"the discriminator is right {np.mean(right):.1%} of the time and teaches the generator little; lower its "
+            f"the discriminator is right {accuracy:.1%} of the time and teaches the generator little; lower its "
             "learning rate, add a penalty (r1) or augmentation, or take the non_saturating loss"
         )
-    if max(right) <= WRONG:
+    if accuracy <= WRONG:
         found["discriminator is backwards"] = (
-            f"the discriminator is right {np.mean(right):.1%} of the time, less than by chance: its penalty does not let "
+            f"the discriminator is right {accuracy:.1%} of the time, less than chance: its penalty does not let "
             "its slope turn round; lower penalty_weight (0.1 for vectors of few numbers)"
         )
-    strongest = max(_rolling(slopes))
+    strongest = _highest(slopes)
     if max(slopes[-LAST:]) < VANISHED * strongest:
         found["generator vanishes"] = (
             f"the generator's gradient has vanished, to {np.mean(slopes[-LAST:]):.2g} from {strongest:.2g}; take "
             "another loss than minimax, or a weaker discriminator"
         )
-        if max(abs(accuracy - 0.5) for accuracy in right) <= UNSURE:
+        if max(abs(share - 0.5) for share in right) <= UNSURE:
             found["discriminator lost"] = (
                 "the discriminator cannot tell real from fake and gives no gradient; if samples are not good, raise "
                 "its learning rate or discriminator_steps"
             )
-    last, best = max(spread[-LAST:]), max(_rolling(spread))
+    last, best = max(spread[-LAST:]), _highest(spread)
     if last < FALLEN * min(1.0, best) or (len(spread) >= 4 * LAST and last < POOR):
         found["diversity fell"] = (
             f"samples lie {np.mean(spread[-LAST:]):.0%} as far from each other as the data (at best {best:.0%}): the "
@@ -145,9 +146,9 @@ def alarms(history: History) -> dict[str, str]:
     return found
 
 
-def _rolling(values: Sequence[float]) -> list[float]:
-    """Means of each 5 in a row."""
-    return [float(np.mean(values[start : start + LAST])) for start in range(len(values) - LAST + 1)]
+def _highest(values: Sequence[float]) -> float:
+    """Of the means of each 5 in a row."""
+    return float(np.lib.stride_tricks.sliding_window_view(values, LAST).mean(axis=1).max())
 
 
 class Told(NamedTuple):
