@@ -100,9 +100,10 @@ class Generator(GanNetwork):
         """
         self._check_asked(n, output_type, batch_size)
         noise = torch.Generator().manual_seed(seed)
-        inputs = self.latents(n, noise)
+        inputs = latent.drawn(n, self.config.latent_size, noise)
         if truncation is not None:
             inputs = latent.truncated(inputs, truncation)
+        inputs = inputs.to(self.device, self.dtype)
         wanted = labelling.asked(labels, n, self.config.num_classes, noise)
         modes = {module: module.training for module in self.modules()}
         self.eval()
