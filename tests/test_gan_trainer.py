@@ -16,7 +16,7 @@ from hftransfer.errors import HFTransferError
 from hftransfer.functional.gan_losses import LOSSES
 from hftransfer.gans import new_pair
 from hftransfer.trainers.exact import EpochSampler, sound_checkpoint
-from hftransfer.trainers.gan import GANTrainer, gan_arguments, rows_of_an_update
+from hftransfer.trainers.gan import GANTrainer, gan_arguments, planned_steps, rows_of_an_update
 from hftransfer.trainers.gan_average import ramped
 from hftransfer.trainers.gan_draws import Draws, Samples, WholeUpdates
 from hftransfer.trainers.gan_model import MIDDLES, GanModel
@@ -432,3 +432,11 @@ def test_sizes_that_do_not_fit_are_told(tmp_path):
     with pytest.raises(HFTransferError, match="penalty: r1 holds for each row alone"):
         GanModel(*networks, Game(penalty="r1"))
     assert rows_of_an_update({**TRAINING, "gradient_accumulation_steps": 2}, 3) == 48
+
+
+def test_steps_are_known_before(tmp_path):
+    training = {**TRAINING, "max_steps": -1, "num_train_epochs": 1.5, "gradient_accumulation_steps": 2}
+    ours = trainer(tmp_path, Game(), training=training)
+    ours.train_or_resume()
+    assert ours.state.global_step == planned_steps(training, ROWS, 1) == 3
+    assert planned_steps(TRAINING, ROWS, 1) == 6

@@ -16,11 +16,13 @@ Several steps of the discriminator are further accumulated batches to Trainer, s
 skipping and of going on stays its own. What is random is a function of the step (`gan_draws`), augmentation happens in
 the model, and the average and the adaptive strength are in the module: its checkpoints hold all that there is.
 Data must therefore not be transformed at random when it is read. Batch statistics are each process's and each
-accumulated batch's own: a generator with batch normalisation is not the same on two processes as on one.
+accumulated batch's own, so that a generator with batch normalisation is not the same on two processes as on one; and
+spectral normalisation sharpens its estimate with each accumulated batch.
 """
 
 import contextlib
 import copy
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,6 +85,14 @@ def _refuse(arguments: TrainingArguments) -> None:
     ):
         if asked:
             raise HFTransferError(f"training.{field}: not for two players: {why}")
+
+
+def planned_steps(training: Mapping[str, Any], rows: int, discriminator_steps: int) -> int:
+    """Steps of the generator that a training takes."""
+    if training.get("max_steps", -1) > 0:
+        return int(training["max_steps"])
+    updates = rows // rows_of_an_update(training, discriminator_steps)
+    return math.ceil(training.get("num_train_epochs", 3.0) * updates)
 
 
 def rows_of_an_update(training: Mapping[str, Any], discriminator_steps: int) -> int:
