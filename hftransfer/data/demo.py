@@ -3,7 +3,8 @@
 `demo/api_docs` asks for the topic of a docstring. Source domain: SciPy's documentation; target domain: PyTorch's.
 The leading signature line of a docstring is dropped, because in PyTorch it often spells the module (`linalg.norm(A)`),
 which is the label. `demo/digits` and `demo/rendered_digits` are the vision pair: handwritten and drawn.
-`demo/docs`, `demo/varied_digits` and `demo/spoken_digits` are for pretraining; each has its own file.
+`demo/docs`, `demo/varied_digits` and `demo/spoken_digits` are for pretraining, `demo/mixture` is for a generator; each
+has its own file.
 """
 
 import functools
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hftransfer.data.demo_digits import CONFIGS, MOST
+from hftransfer.data.demo_mixtures import MIXTURES, mixture
 from hftransfer.errors import HFTransferError, nearest
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ class Demo:
     """One line of the table: what it is, how it is made, and the packages whose version decides its content."""
 
     description: str
-    kind: Literal["text", "image", "sound"]
+    kind: Literal["text", "image", "sound", "vector"]
     build: Callable[[Any], Any]  # a Dataset, or a DatasetDict of train and test
     packages: tuple[str, ...]
     configs: tuple[str, ...] = ()  # the first is the default
@@ -222,6 +224,13 @@ DEMOS = {
         spoken_digits,
         ("espeakng-loader",),
         ("voices", "train_voices", "test_voices"),
+    ),
+    "mixture": Demo(
+        "points of Gaussians in the plane, whose modes can be counted: a grid of 25 or a ring of 8",
+        "vector",
+        mixture,
+        ("numpy",),
+        tuple(MIXTURES),
     ),
 }
 

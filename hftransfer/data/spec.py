@@ -23,7 +23,7 @@ from hftransfer.data.demo import DEMOS
 from hftransfer.errors import HFTransferError, nearest
 
 CONTENT = {"text": "text", "image": "image", "sound": "audio"}  # kind of data -> its role and column
-ROLES = (*CONTENT.values(), "label", "text_pair", "tokens", "prompt", "completion", "messages")
+ROLES = (*CONTENT.values(), "vector", "label", "text_pair", "tokens", "prompt", "completion", "messages")
 # suffix -> the builder of `datasets` that reads it and the options it needs
 SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {}),

@@ -61,7 +61,8 @@ def test_unknown_demos_and_image_demos_are_refused_with_a_way_out():
 
 
 def test_every_demo_is_described_in_one_line():
-    assert set(DEMOS) == {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits"}
+    names = {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits", "mixture"}
+    assert set(DEMOS) == names
     assert all(0 < len(entry.description) < 100 for entry in DEMOS.values())
 
 
