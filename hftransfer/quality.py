@@ -1,0 +1,205 @@
+"""How good a generator's samples are: compared with held-out ones, beside as many real training samples.
+
+Every number is of features: of a checkpoint that judges images, or the samples' own numbers. All processes compute the
+same, and the same latents are used each time, so that what changes over time is the generator's doing.
+"""
+
+import math
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from hftransfer import inputs, models, processes
+from hftransfer.data.divide import sample
+from hftransfer.data.images import MODES
+from hftransfer.data.samples import Sampled
+from hftransfer.errors import HFTransferError
+from hftransfer.functional.coverage import overlap
+from hftransfer.functional.frechet import frechet_distance
+from hftransfer.functional.kernel_distance import kernel_distance
+from hftransfer.functional.modes import label_divergence, modes
+
+FEWEST = 10  # samples that can be compared at all
+SUBSET = 1000  # rows of which a kernel's distance is computed at once
+AT_ONCE = 64
+Array = NDArray[Any]
+
+
+class Judge(NamedTuple):
+    """A checkpoint whose features images are compared by."""
+
+    network: nn.Module
+    reader: Any  # its image processor
+    name: str
+
+
+class _Seen(NamedTuple):
+    """Samples as they are compared."""
+
+    features: Array  # (n, width)
+    counts: Array | None  # how many are taken for each class
+
+
+class _Modes(NamedTuple):
+    """Labelled vectors as a mixture: each label is a mode."""
+
+    centres: Array  # (labels, numbers)
+    std: float
+
+
+class Quality:
+    """Measures generators of one kind of samples.
+
+    Args:
+        rows: the data; generated samples are compared with its held-out ones.
+        judge: what images are seen by, as (network, reader, name); None: their own numbers.
+        count: how many samples are compared, at most as many as there are held-out rows.
+        seed: of the rows that are drawn, and of the latents.
+
+    Raises:
+        HFTransferError: there are too few rows, or a judge of images is given for vectors.
+    """
+
+    def __init__(
+        self, rows: Sampled, judge: tuple[nn.Module, Any, str] | None = None, *, count: int = 1000, seed: int = 42
+    ) -> None:
+        if judge is not None and rows.offset:
+            raise HFTransferError("judge: it sees images, and the data are vectors, which are measured as they are")
+        self.n = min(len(rows.train), len(rows.test), count)
+        if self.n < FEWEST:
+            raise HFTransferError(
+                f"data: {len(rows.train)} rows to train on and {len(rows.test)} held-out ones are too few to measure "
+                f"quality on {self.n} of each; it takes {FEWEST}"
+            )
+        self.rows, self.judge, self.seed = rows, None if judge is None else Judge(*judge), seed
+        self.places = torch.from_numpy(sample(len(rows.train), self.n, seed))  # of the training rows that are compared
+        self.modes = _modes(rows)
+        self.held_out = self._see(self._units(rows.test[torch.from_numpy(sample(len(rows.test), self.n, seed))]))
+        self.known = self._units(rows.train[self.places])
+        seen = self._see(self.known).features
+        self.middle = seen.mean(axis=0)
+        # one for all features: a scale for each would make much of those that hardly differ from row to row
+        self.spread = float(np.sqrt(seen.var(axis=0).mean())) or 1.0
+
+    @cached_property
+    def floor(self) -> dict[str, float]:
+        """What as many training samples get in the generated ones' place."""
+        return self._measured(self.known)
+
+    def __call__(self, generator: Any) -> dict[str, float]:
+        """The numbers of a generator; of a conditional one, with labels as often as the data has them.
+
+        Raises:
+            HFTransferError: it makes samples of another shape, or such as are not finite.
+        """
+        shape, wanted = list(generator.config.sample_shape), list(self.rows.train.shape[1:])
+        if shape != wanted and (self.judge is None or len(shape) != len(wanted)):
+            raise HFTransferError(f"generator: it makes samples of {shape}, and the data are {wanted}")
+        labels = self.rows.train_labels
+        if labels is not None:
+            labels = labels[self.places] if generator.config.num_classes == len(self.rows.names) else None
+        made = generator.generate(self.n, seed=self.seed, labels=labels, output_type="np")
+        if not np.isfinite(made).all():
+            raise HFTransferError("generator: its samples are not finite; it has diverged")
+        return self._measured((made * 255).round().astype(np.uint8) if made.ndim == 4 else made)
+
+    @property
+    def says(self) -> str:
+        """What the numbers are of, for people."""
+        width = len(self.middle)
+        kind = "vectors" if self.rows.offset else "images"
+        seen = f"features by {self.judge.name}" if self.judge else "pixels" if kind == "images" else "own numbers"
+        told = (
+            f"quality compares {self.n} generated with {self.n} held-out {kind} by their {seen} ({width} numbers "
+            f"each); the floor is {self.n} training {kind} compared likewise, which no generator need surpass"
+        )
+        if self.modes is None:
+            return told
+        return (
+            f"{told}; modes are the {len(self.modes.centres)} labels, and a sample is good within three standard "
+            f"deviations ({self.modes.std:.3g}) of one's mean"
+        )
+
+    def _units(self, samples: Tensor) -> Array:
+        """As `generate` gives them: images (n, size, size, channels), but uint8; vectors in the data's own units."""
+        if not self.rows.offset:
+            return samples.permute(0, 2, 3, 1).numpy()
+        return samples.double().numpy() * self.rows.scale + self.rows.offset
+
+    def _measured(self, samples: Array) -> dict[str, float]:
+        seen = self._see(samples)
+        real, fake = ((rows - self.middle) / self.spread for rows in (self.held_out.features, seen.features))
+        subsets = 1 if self.n <= SUBSET else 20
+        found = {
+            "frechet": frechet_distance(real, fake),
+            "kernel": kernel_distance(real, fake, subsets=subsets, subset_size=SUBSET, seed=self.seed).mean,
+            **overlap(real, fake)._asdict(),
+        }
+        if seen.counts is not None and self.held_out.counts is not None:
+            found["label_divergence"] = label_divergence(seen.counts, self.held_out.counts)
+        if self.modes is not None:
+            counted = modes(samples, *self.modes)
+            found |= {"modes": float(counted.found), "good_share": counted.good}
+        return found
+
+    def _see(self, samples: Array) -> _Seen:
+        if self.judge is not None:
+            return _judged(self.judge, samples, self.rows.names)
+        if not self.rows.offset:
+            return _Seen(samples.reshape(len(samples), -1) / 255, None)
+        counts = None if self.modes is None else modes(samples, *self.modes, radius=math.inf).counts
+        return _Seen((samples - self.rows.offset) / self.rows.scale, counts)
+
+
+def _modes(rows: Sampled) -> _Modes | None:
+    """Where labelled vectors are: the labels' means, and how far from its label's mean a number is."""
+    if not rows.offset or rows.train_labels is None or rows.test_labels is None:
+        return None
+    points = torch.cat([rows.train, rows.test]).double().numpy() * rows.scale + rows.offset
+    labels = torch.cat([rows.train_labels, rows.test_labels]).numpy()
+    found, places = np.unique(labels, return_inverse=True)
+    centres = np.stack([points[labels == label].mean(axis=0) for label in found])
+    free = max(1, len(points) - len(found)) * points.shape[1]
+    std = float(np.sqrt(np.square(points - centres[places]).sum() / free))
+    return _Modes(centres, std or np.finfo(float).tiny)
+
+
+@torch.no_grad()
+def _judged(judge: Judge, samples: Array, names: list[str]) -> _Seen:
+    """Features of images (n, height, width, channels) uint8, and where the judge knows the data's classes, its own."""
+    network, config = judge.network.to(processes.state().device).eval(), judge.network.config
+    batch = inputs.image_batch(judge.reader, config)
+    channels = getattr(config, "num_channels", 3)
+    features, logits = [], []
+    for start in range(0, len(samples), AT_ONCE):
+        rows = [{"pixels": _converted(pixels, channels), "row": 0} for pixels in samples[start : start + AT_ONCE]]
+        given = {name: value.to(network.device) for name, value in batch(rows).items()}
+        if "ForImageClassification" in type(network).__name__:
+            seen, told = models.classify(network, given)
+            logits.append(told.float().cpu())
+        else:
+            seen = models.features(network, given)
+        features.append(seen.float().cpu())
+    counts = None
+    if _knows(config, names):
+        counts = torch.cat(logits).argmax(dim=1).bincount(minlength=config.num_labels).numpy()
+    return _Seen(torch.cat(features).double().numpy(), counts)
+
+
+def _knows(config: Any, names: list[str]) -> bool:
+    """Whether a judge was trained to tell these classes: a head that was made when it was loaded was not."""
+    trained = any("ForImageClassification" in name for name in config.architectures or [])
+    return bool(names) and trained and set(names) <= set(config.id2label.values())
+
+
+def _converted(pixels: Array, channels: int) -> Array:
+    """(height, width, channels) of an image of 1 or 3 channels, by Pillow as when it is read from a file."""
+    if pixels.shape[2] == channels:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(MODES[channels])
+    return np.asarray(image).reshape(*pixels.shape[:2], channels)
