@@ -22,7 +22,7 @@ from hftransfer.errors import HFTransferError
 from hftransfer.functional.coverage import overlap
 from hftransfer.functional.frechet import frechet_distance
 from hftransfer.functional.kernel_distance import kernel_distance
-from hftransfer.functional.modes import label_divergence, modes
+from hftransfer.functional.modes import Modes, label_divergence, modes
 
 FEWEST = 10  # samples that can be compared at all
 SUBSET = 1000  # rows of which a kernel's distance is computed at once
@@ -48,8 +48,12 @@ class _Seen(NamedTuple):
 class _Modes(NamedTuple):
     """Labelled vectors as a mixture: each label is a mode."""
 
-    centres: Array  # (labels, numbers)
-    std: float
+    centres: Array  # (labels, numbers) in the data's own units
+    std: Array  # (numbers,) of a label's rows, the same for all labels
+
+    def counted(self, samples: Array, radius: float = 3.0) -> Modes:
+        """In units of `std`."""
+        return modes(samples / self.std, self.centres / self.std, 1.0, radius=radius)
 
 
 class Quality:
@@ -111,19 +115,20 @@ class Quality:
     @property
     def says(self) -> str:
         """What the numbers are of, for people."""
-        width = len(self.middle)
         kind = "vectors" if self.rows.offset else "images"
-        seen = f"features by {self.judge.name}" if self.judge else "pixels" if kind == "images" else "own numbers"
-        told = (
-            f"quality compares {self.n} generated with {self.n} held-out {kind} by their {seen} ({width} numbers "
-            f"each); the floor is {self.n} training {kind} compared likewise, which no generator need surpass"
-        )
-        if self.modes is None:
-            return told
-        return (
-            f"{told}; modes are the {len(self.modes.centres)} labels, and a sample is good within three standard "
-            f"deviations ({self.modes.std:.3g}) of one's mean"
-        )
+        by = f"the features of {self.judge.name}" if self.judge else "their own numbers"
+        told = [
+            f"quality compares {self.n} generated with {self.n} held-out {kind} by {by} ({len(self.middle)} each); "
+            f"the floor is {self.n} training {kind} compared likewise, which no generator need surpass"
+        ]
+        if self.modes is not None:
+            told.append(
+                f"modes are the {len(self.modes.centres)} labels, and a sample is good within three of their standard "
+                "deviations of one's mean"
+            )
+        elif self.held_out.counts is not None:
+            told.append("the label divergence is between the classes that this network takes both for")
+        return "; ".join(told)
 
     def _units(self, samples: Tensor) -> Array:
         """As `generate` gives them: images (n, size, size, channels), but uint8; vectors in the data's own units."""
@@ -143,7 +148,7 @@ class Quality:
         if seen.counts is not None and self.held_out.counts is not None:
             found["label_divergence"] = label_divergence(seen.counts, self.held_out.counts)
         if self.modes is not None:
-            counted = modes(samples, *self.modes)
+            counted = self.modes.counted(samples)
             found |= {"modes": float(counted.found), "good_share": counted.good}
         return found
 
@@ -152,21 +157,20 @@ class Quality:
             return _judged(self.judge, samples, self.rows.names)
         if not self.rows.offset:
             return _Seen(samples.reshape(len(samples), -1) / 255, None)
-        counts = None if self.modes is None else modes(samples, *self.modes, radius=math.inf).counts
+        counts = None if self.modes is None else self.modes.counted(samples, radius=math.inf).counts
         return _Seen((samples - self.rows.offset) / self.rows.scale, counts)
 
 
 def _modes(rows: Sampled) -> _Modes | None:
-    """Where labelled vectors are: the labels' means, and how far from its label's mean a number is."""
+    """The labels' means, and how far each number is from its label's, over all rows."""
     if not rows.offset or rows.train_labels is None or rows.test_labels is None:
         return None
     points = torch.cat([rows.train, rows.test]).double().numpy() * rows.scale + rows.offset
     labels = torch.cat([rows.train_labels, rows.test_labels]).numpy()
     found, places = np.unique(labels, return_inverse=True)
     centres = np.stack([points[labels == label].mean(axis=0) for label in found])
-    free = max(1, len(points) - len(found)) * points.shape[1]
-    std = float(np.sqrt(np.square(points - centres[places]).sum() / free))
-    return _Modes(centres, std or np.finfo(float).tiny)
+    std = np.sqrt(np.square(points - centres[places]).sum(axis=0) / max(1, len(points) - len(found)))
+    return _Modes(centres, np.where(std > 0, std, rows.scale))
 
 
 @torch.no_grad()

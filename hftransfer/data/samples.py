@@ -17,7 +17,7 @@ from hftransfer.data.framing import resized
 from hftransfer.data.images import ImageRows, readable
 from hftransfer.data.load import check_classes, not_streamed
 from hftransfer.data.read import read
-from hftransfer.data.rows import encode_labels, find_columns, label_names_of, only_content, with_content
+from hftransfer.data.rows import column, encode_labels, find_columns, label_names_of, only_content, with_content
 from hftransfer.data.spec import DataSpec, Spec, parse
 from hftransfer.data.targets import divided, train_of, unclear
 from hftransfer.data.vectors import Columns, find_vectors, scaling, table, told
@@ -140,7 +140,8 @@ def _content(rows: Dataset, columns: str | Columns, spec: Spec) -> Dataset:
 
 
 def _vectors(parts: Sequence[Dataset], columns: Columns, notes: list[str]) -> _Made:
-    train, test = (np.asarray(rows.with_format("numpy")["vector"][:]) for rows in parts)
+    # not by the format numpy, which would round to float32 before anything is subtracted
+    train, test = (np.array(column(rows, "vector"), dtype=np.float64) for rows in parts)
     notes += told(train, test, columns)
     fitted = scaling(train)
     made = torch.from_numpy(fitted.samples(train)), torch.from_numpy(fitted.samples(test))
