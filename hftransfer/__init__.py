@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from hftransfer.stages.compare import compare
     from hftransfer.stages.evaluate import evaluate
     from hftransfer.stages.finetune import finetune
+    from hftransfer.stages.gan import gan
     from hftransfer.stages.pretrain import pretrain
 
 __version__ = "0.1.0"
-__all__ = ["HFTransferError", "Result", "adapt", "compare", "evaluate", "finetune", "pretrain", "run"]
+__all__ = ["HFTransferError", "Result", "adapt", "compare", "evaluate", "finetune", "gan", "pretrain", "run"]
 
 
 def __getattr__(name: str) -> Any:

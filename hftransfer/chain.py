@@ -309,9 +309,9 @@ def _check_reference(key: str, name: str, top: dict[str, Any], makers: Sequence[
     if name in shared:
         if top[name] is None:
             raise HFTransferError(f"{name}: not given, and {key} needs it; add --{name}")
-    elif name not in makers:
+    elif name.partition("/")[0] not in makers:
         what = "data of the recipe" if data else "earlier stage that makes a checkpoint"
-        known = nearest(f"${name}", [f"${option}" for option in (*shared, *makers)])
+        known = nearest(f"${name.partition('/')[0]}", [f"${option}" for option in (*shared, *makers)])
         raise HFTransferError(f"{key}: ${name} is no {what}{known}")
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hftransfer")
 FLAGS = ("help", "dry_run", "list")
+PARTS = ("pretraining", "adapter", "discriminator", "raw")  # folders beside a checkpoint that go with it
 SHIPPED = re.compile(  # what `final/` takes over from a stage folder
-    r".*\.(safetensors|jinja|model|txt)|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
+    r".*\.(safetensors|jinja|model|txt)|samples\.png|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
     r"special_tokens_map|added_tokens|preprocessor_config|adapter_config|base_config|model\.safetensors\.index)\.json"
 )
 
@@ -204,6 +205,8 @@ def _stand_in(step: chain.Step, given: Mapping[str, Any], found: Mapping[str, An
 
     if step.verb == "pretrain":
         return planned.checkpoint(given, folder)
+    if step.verb == "gan":
+        return planned.players(found, folder)
     return planned.classifier(given, found, folder) if step.verb == "finetune" else None
 
 
@@ -231,9 +234,10 @@ def _settled(value: Any, recipe: chain.Recipe, results: Mapping[str, Path]) -> A
     name = value[1:]
     if name in ("model", *chain.SHARED_DATA):
         return recipe.top[name]
-    if name in results:
-        return str(results[name])
-    step = next(step for step in recipe.steps if step.id == name)
+    id_, slash, part = name.partition("/")  # `$digits/discriminator`: a folder in what a stage left
+    if id_ in results:
+        return str(results[id_] / part) if slash else str(results[id_])
+    step = next(step for step in recipe.steps if step.id == id_)
     return _settled(step.given["model"], recipe, results)
 
 
@@ -360,7 +364,7 @@ def _publish(
         work = folder / ".final.partial"
         shutil.rmtree(work, ignore_errors=True)
         _ship(results[last.id].path, work)
-        for part in (models.PRETRAINING, "adapter"):
+        for part in PARTS:
             if (results[last.id].path / part).is_dir():
                 _ship(results[last.id].path / part, work / part)
         report.card(folder, work)

@@ -16,6 +16,7 @@ STAGES = {
     "pretrain": Stage("continue self-supervision on unlabelled data"),
     "finetune": Stage("fit the labels of one data set"),
     "adapt": Stage("labels in the source domain, none in the target"),
+    "gan": Stage("a generator against a discriminator"),
     "compare": Stage("a checkpoint against a new network, on few labels", makes_checkpoint=False),
     "evaluate": Stage("metrics of a checkpoint on a data set", makes_checkpoint=False),
 }

@@ -13,7 +13,7 @@ from datasets import Audio, Dataset, Features, Image
 from safetensors.torch import save_file
 from torch import nn
 
-from hftransfer import inputs, models, objectives
+from hftransfer import inputs, models, objectives, scratch
 from hftransfer.objectives.masked_patches import vit_config
 from hftransfer.stages.pretraining import starts_anew
 
@@ -61,6 +61,21 @@ def classifier(given: Mapping[str, Any], found: Mapping[str, Any], folder: Path)
         config.save_pretrained(folder)
         models.reader(given["model"], inputs.reads(given["model"])).save_pretrained(folder)
     save_file({}, folder / "model.safetensors")
+    return folder
+
+
+def players(found: Mapping[str, Any], folder: Path) -> Path:
+    """Writes the configs of the two networks that this `gan` will make, and no weights.
+
+    Args:
+        found: its plan.
+    """
+    for network, place in zip(found["networks"], (folder, folder / "discriminator"), strict=True):
+        with models.quiet_transformers():
+            network.config.save_pretrained(place)
+        if place != folder and network.config.is_image:
+            scratch.image_processor(network.config).save_pretrained(place)
+        save_file({}, place / "model.safetensors")
     return folder
 
 

@@ -1,0 +1,301 @@
+"""What `gan` does: reads samples, sets up the players and what judges them, lets them play, saves what they became."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, set_seed
+
+from hftransfer import gans, models, processes
+from hftransfer.data.samples import Sampled, read_samples
+from hftransfer.errors import HFTransferError, nearest
+from hftransfer.quality import Quality
+from hftransfer.runs import CHECKPOINTS, StageFolder
+from hftransfer.stages import gan_record
+from hftransfer.stages.gan import QUALITIES
+from hftransfer.stages.gan_judge import own_judge
+from hftransfer.trainers.exact import estimated_steps
+from hftransfer.trainers.gan import GANTrainer, gan_arguments, rows_of_an_update
+from hftransfer.trainers.gan_draws import Samples
+from hftransfer.trainers.gan_model import GanModel
+from hftransfer.trainers.gan_players import Game, Player
+from hftransfer.trainers.watching import Watch
+
+NEW = {"gan_conv": "conv", "gan_mlp": "mlp"}  # `model: scratch/gan_conv` -> which pair
+DISCRIMINATOR, RAW = "discriminator", "raw"  # folders beside the generator
+
+
+class Players(NamedTuple):
+    """The two networks before the game."""
+
+    generator: Any
+    discriminator: Any
+    notes: list[str]
+
+
+def plan(given: dict[str, Any]) -> dict[str, Any]:
+    """Checks everything that can be checked without training, and counts rows and steps."""
+    rows = read(given)
+    game = game_of(given)
+    players = begin(given, rows, load=_skeleton)
+    GanModel(players.generator, players.discriminator, game)
+    _check_rows(given, game, len(rows.train))
+    _check_judge(given, rows)
+    steps = estimated_steps(gan_arguments_of(given), len(rows.train) // game.steps)
+    found = {"train": len(rows.train), "held out": len(rows.test)}
+    networks = (players.generator, players.discriminator)
+    return {"class": type(players.generator).__name__, "rows": found, "steps": steps, "networks": networks}
+
+
+def _skeleton(model: Any, job: str) -> Any:
+    """A checkpoint's network without its weights."""
+    return models.skeleton(models.config_of(model), job)
+
+
+def gan_arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The training fields, looked at as the trainer will."""
+    gan_arguments(given["training"], Path("unused"), 0)
+    return dict(given["training"])
+
+
+def _check_rows(given: Mapping[str, Any], game: Game, rows: int) -> None:
+    wanted = rows_of_an_update(given["training"], game.steps)
+    if rows < wanted:
+        raise HFTransferError(
+            f"data: {rows} rows to train on are fewer than the {wanted} of one update; give more, or lower "
+            "training.per_device_train_batch_size"
+        )
+
+
+def _check_judge(given: Mapping[str, Any], rows: Sampled) -> None:
+    if given["judge"] is not None:
+        models.config_of(given["judge"])
+        if rows.offset:
+            raise HFTransferError("judge: it sees images, and the data are vectors, which are measured as they are")
+    if given["by"] == "label_divergence" and not rows.names:
+        raise HFTransferError("by: label_divergence compares classes, and the data have no labels; choose frechet")
+    if given["by"] in ("modes", "good_share") and not (rows.names and rows.offset):
+        raise HFTransferError(f"by: {given['by']} counts the modes of labelled vectors; choose frechet")
+
+
+def read(given: Mapping[str, Any]) -> Sampled:
+    """The data as the networks take them."""
+    size, channels, labelled = given["image_size"], given["num_channels"], given["conditional"]
+    if not models.is_scratch(given["model"]):
+        config = _generator_config(given["model"])
+        if config.is_image:
+            size, channels = config.sample_shape[1], config.sample_shape[0]
+        labelled = config.num_classes > 0
+        if given["config"]:
+            raise HFTransferError("config: is of new networks, and model is a checkpoint; remove one")
+        if given["conditional"] and not labelled:
+            raise HFTransferError(
+                "conditional: the checkpoint's generator knows no labels; begin with scratch/gan_conv"
+            )
+    return read_samples(
+        given["data"], key="data", seed=given["seed"], max_samples=given["max_train_samples"],
+        labelled=True if labelled else None, image_size=size, num_channels=channels,
+    )  # fmt: skip
+
+
+def _generator_config(model: Any) -> Any:
+    config = models.config_of(model)
+    if not str(config.model_type).startswith("gan_") or not hasattr(config, "latent_size"):
+        raise HFTransferError(
+            f"model: {config.model_type} is no generator; give a gan's folder, scratch/gan_conv or scratch/gan_mlp"
+        )
+    return config
+
+
+def game_of(given: Mapping[str, Any]) -> Game:
+    """The options as the trainer takes them."""
+    adaptive = given["augment_p"] == "adaptive"
+    return Game(
+        loss=given["loss"],
+        penalty={"none": "", None: None}.get(given["penalty"], given["penalty"]),
+        penalty_weight=given["penalty_weight"],
+        discriminator_steps=given["discriminator_steps"],
+        ema=given["ema"],
+        augment=tuple(given["augment"]),
+        augment_p=None if adaptive else given["augment_p"],
+        augment_images=given["augment_images"],
+        freeze=given["freeze"],
+        generator=_player(given["generator"]),
+        discriminator=_player(given["discriminator"]),
+    )
+
+
+def _player(block: Mapping[str, Any] | None) -> Player:
+    options = dict(block or {})
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
+    return Player(**options)
+
+
+def begin(given: Mapping[str, Any], rows: Sampled, load: Callable[[Any, str], Any] = models.load) -> Players:
+    """Both networks, new or from checkpoints, which `load` opens."""
+    set_seed(given["seed"])
+    new = models.is_scratch(given["model"])
+    generator, discriminator, notes = _new(given, rows) if new else _loaded(given, rows, load)
+    if given["discriminator_model"] is not None:
+        discriminator = load(given["discriminator_model"], "encoder")
+        notes.append(f"the discriminator goes on from {models.public_name(given['discriminator_model'])}")
+    gans.check_pair(generator, discriminator)
+    shape = list(rows.train.shape[1:])
+    makes = list(generator.config.sample_shape)
+    if makes != shape:
+        raise HFTransferError(f"model: it makes samples of {makes}, and the data are {shape}")
+    if rows.offset:  # a vector's own units, which the checkpoint remembers
+        generator.config.offset, generator.config.scale = rows.offset, rows.scale
+    return Players(generator, discriminator, notes)
+
+
+def _new(given: Mapping[str, Any], rows: Sampled) -> tuple[Any, Any, list[str]]:
+    name = given["model"].removeprefix("scratch/")
+    if name not in NEW:
+        raise HFTransferError(f"model: scratch/{name} is no pair of players{nearest(name, NEW)}")
+    classes = len(rows.names) if given["conditional"] else 0
+    generator, discriminator = gans.new_pair(NEW[name], list(rows.train.shape[1:]), classes, given["config"])
+    if classes:
+        for network in (generator, discriminator):
+            network.config.id2label = dict(enumerate(rows.names))
+            network.config.label2id = {label: number for number, label in enumerate(rows.names)}
+    return generator, discriminator, ["both players begin with new weights"]
+
+
+def _loaded(given: Mapping[str, Any], rows: Sampled, load: Callable[[Any, str], Any]) -> tuple[Any, Any, list[str]]:
+    generator = load(given["model"], "encoder")
+    if given["discriminator_model"] is not None:
+        if models.identity(given["discriminator_model"]) == models.identity(given["model"]):
+            raise HFTransferError(
+                "discriminator_model: it is the same folder as model, which holds a generator; remove it to take the "
+                "discriminator that lies beside it"
+            )
+        discriminator: Any = None
+    else:
+        beside = Path(str(models.resolve(given["model"]).folder)) / DISCRIMINATOR
+        if not beside.is_dir():
+            raise HFTransferError(
+                f"model: no {DISCRIMINATOR}/ lies beside this generator; name one with discriminator_model"
+            )
+        discriminator = load(str(beside), "encoder")
+    if generator.config.num_classes and generator.config.num_classes != len(rows.names):
+        raise HFTransferError(
+            f"data: {len(rows.names)} classes, and the checkpoint's generator makes {generator.config.num_classes}"
+        )
+    start = models.public_name(given["model"])
+    return generator, discriminator, [f"both players go on from {start}; optimizer and average begin anew"]
+
+
+def run(folder: StageFolder, given: dict[str, Any]) -> None:
+    """Plays and records; what can be wrong is found before the folder is begun."""
+    rows, game = read(given), game_of(given)
+    players = begin(given, rows)
+    arguments = gan_arguments_of(given)
+    _check_judge(given, rows)
+    _check_rows(given, game, len(rows.train))
+    model = GanModel(players.generator, players.discriminator, game)
+    path = folder.begin()
+    judge = _judge(given, rows, path)
+    choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
+    looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"], rows)
+    steps = estimated_steps(arguments, len(rows.train) // game.steps)
+    every = max(1, -(-steps // given["looks"]))
+    at = {
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "save_steps": every,
+        "logging_steps": max(1, min(50, steps // 40)),
+    }
+    watch = Watch(
+        looking.measure, by=f"eval_{given['by']}", higher_is_better=QUALITIES[given["by"]],
+        keep_best=given["keep_best"],
+    )  # fmt: skip
+    trainer = GANTrainer(
+        model=model,
+        args=gan_arguments({**at, **arguments}, path / CHECKPOINTS / "game", given["seed"]),
+        train_dataset=Samples(rows.train, rows.train_labels if model.generator.config.num_classes else None),
+        watch=watch,
+        callbacks=[_FirstLook(looking)],
+        label="gan",
+    )  # fmt: skip
+    trainer.train_or_resume()
+    measuring = Quality(rows, judge, count=given["quality_rows"], seed=given["seed"])
+    found = gan_record.Found(
+        given, rows, model, trainer.state.log_history, looking.frames(), measuring, players.notes,
+        watch.best(trainer.state.log_history) if given["keep_best"] else trainer.state.global_step,
+    )  # fmt: skip
+    _save(model, path)
+    gan_record.finish(folder, found)
+
+
+def _without_held_out(rows: Sampled, seed: int) -> Sampled:
+    """The training rows as if a half of them were held out: what chooses a step may not see what judges it."""
+    order = np.random.default_rng((seed, 1)).permutation(len(rows.train))
+    half = torch.as_tensor(order[: len(order) // 2]), torch.as_tensor(order[len(order) // 2 :])
+    labels = [None if rows.train_labels is None else rows.train_labels[part] for part in half]
+    return rows._replace(
+        train=rows.train[half[0]], test=rows.train[half[1]], train_labels=labels[0], test_labels=labels[1]
+    )
+
+
+def _judge(given: Mapping[str, Any], rows: Sampled, path: Path) -> Any:
+    """(network, reader, name) of what features are read from; None: the numbers themselves."""
+    if given["judge"] is not None:
+        network = models.load(given["judge"], "image_classification")
+        return network, models.reader(given["judge"], "image"), models.public_name(given["judge"])
+    if rows.offset or not rows.names:
+        return None
+    return own_judge(given, rows, path)
+
+
+class _Looks:
+    """Quality at intervals, of the average and of the generator itself, and the samples of the same latents."""
+
+    def __init__(self, model: GanModel, quality: Quality, folder: Path, seed: int, rows: Sampled) -> None:
+        self.model, self.quality, self.folder = model, quality, folder
+        self.seed = seed
+        self.labels = gan_record.shown_labels(model.generator, rows)
+
+    def measure(self) -> dict[str, float]:
+        found = {f"eval_{name}": value for name, value in self.quality(self.model.averaged()).items()}
+        if self.model.generator_ema is not None:
+            raw = self.quality(self.model.generator)
+            found |= {f"eval_raw_{name}": value for name, value in raw.items()}
+        return found
+
+    def draw(self, step: int) -> None:
+        """Writes the samples of a step; what a resumed training draws again is the same."""
+        if processes.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            generator = self.model.averaged()
+            made = generator.generate(gan_record.SHOWN, seed=self.seed, labels=self.labels, output_type="np")
+            np.save(self.folder / f"{step:08d}.npy", made)
+
+    def frames(self) -> list[tuple[int, np.ndarray]]:
+        """(step, samples) of all looks."""
+        return [(int(path.stem), np.load(path)) for path in sorted(self.folder.glob("*.npy"))]
+
+
+class _FirstLook(TrainerCallback):
+    """Draws samples before the first step, and at each evaluation."""
+
+    def __init__(self, looking: _Looks) -> None:
+        self.looking = looking
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self.looking.draw(0)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.looking.draw(state.global_step)
+
+
+def _save(model: GanModel, path: Path) -> None:
+    """The averaged generator where a checkpoint is looked for; the other networks beside it."""
+    models.save(model.averaged(), path, None)
+    models.save(model.discriminator, path / DISCRIMINATOR, None)
+    if model.generator_ema is not None:
+        models.save(model.generator, path / RAW, None)

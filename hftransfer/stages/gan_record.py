@@ -1,0 +1,229 @@
+"""What `gan` leaves to read: quality beside its floor, the players' curves, samples over time, the outcome."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hftransfer import data, models, processes
+from hftransfer.data.samples import Sampled
+from hftransfer.functional.interpolation import slerp
+from hftransfer.quality import Quality
+from hftransfer.report import gan_pictures
+from hftransfer.runs import StageFolder
+from hftransfer.stages.gan import QUALITIES
+from hftransfer.trainers.gan_model import GanModel
+from hftransfer.trainers.gan_watch import alarms, told
+
+SHOWN = 64  # latents whose samples are drawn
+STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
+PAPERS = {
+    "minimax": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
+    "non_saturating": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
+    "least_squares": "Mao et al. 2016, Least Squares Generative Adversarial Networks, arXiv:1611.04076",
+    "hinge": "Lim and Ye 2017, Geometric GAN, arXiv:1705.02894",
+    "wasserstein_gp": "Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028",
+    "r3gan": "Huang et al. 2024, The GAN is dead; long live the GAN, arXiv:2501.05441",
+}
+OTHER_PAPERS = {
+    "augment": "Zhao et al. 2020, Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738",
+    "adaptive": "Karras et al. 2020, Training GANs with Limited Data, arXiv:2006.06676",
+    "freeze": "Mo et al. 2020, Freeze the Discriminator, arXiv:2002.10964",
+    "ema": "Yazici et al. 2018, The Unusual Effectiveness of Averaging in GAN Training, arXiv:1806.04498",
+}
+
+
+@dataclass
+class Found:
+    """A game that has ended, and all that is known of it."""
+
+    given: dict[str, Any]
+    rows: Sampled
+    model: GanModel
+    history: list[dict[str, Any]]
+    frames: list[tuple[int, np.ndarray]]
+    quality: Quality
+    notes: list[str]
+    step: int | None  # whose networks are kept
+
+    @property
+    def shipped(self) -> Any:
+        return self.model.averaged()
+
+
+def finish(folder: StageFolder, found: Found) -> None:
+    """Measures on the held-out rows, draws, writes the record."""
+    given = found.given
+    measured = _measured(found)
+    outcome = told(found.history, by=f"eval_{given['by']}", higher_is_better=QUALITIES[given["by"]])
+    metrics: dict[str, Any] = dict(measured["shipped"])
+    metrics |= {
+        f"{name}.{key}": value for name, side in measured.items() if name != "shipped" for key, value in side.items()
+    }
+    metrics |= {"train_rows": len(found.rows.train), "test_rows": len(found.rows.test)}
+    metrics |= {"parameters": sum(p.numel() for p in found.shipped.parameters())}
+    if found.step is not None:
+        metrics["step"] = found.step
+    name = data.display_name(data.parse(given["data"], "data"))
+    evidence = {
+        "stage": "gan",
+        "title": f"A generator against a discriminator: {given['loss'].replace('_', ' ')}",
+        "settings": given,
+        "notes": [
+            *found.notes,
+            *found.rows.notes,
+            found.quality.says,
+            *_chosen(found),
+            *alarms(found.history).values(),
+        ],
+        "outcome": outcome._asdict(),
+        "curves": _curves(found),
+        "tables": [_table(found, measured)],
+        "data": [{"role": "learnt from", "name": name, "rows": len(found.rows.train), "labels": _labels(found.rows)}],
+        "citations": _citations(given),
+        "pictures": _pictures(folder.work, found),
+    }
+    folder.finish(metrics, evidence)
+
+
+def _measured(found: Found) -> dict[str, dict[str, float]]:
+    """Quality on the held-out rows by whom: what is shipped, the generator itself, another run's, real samples."""
+    sides = {"shipped": found.quality(found.shipped)}
+    if found.model.generator_ema is not None:
+        sides["raw"] = found.quality(found.model.generator)
+    if found.given["baseline"] is not None:
+        baseline = models.load(found.given["baseline"], "encoder").to(processes.state().device)
+        sides["baseline"] = found.quality(baseline)
+    return {**sides, "floor": found.quality.floor}
+
+
+def _table(found: Found, measured: dict[str, dict[str, float]]) -> dict[str, Any]:
+    names = {
+        "shipped": "generator, averaged" if found.model.generator_ema is not None else "generator",
+        "raw": "generator, not averaged",
+        "floor": "as many real training samples",
+    }
+    if found.given["baseline"] is not None:
+        names["baseline"] = f"baseline: {models.public_name(found.given['baseline'])}"
+    columns = list(measured["shipped"])
+    rows = [[names[side], *(_cell(values.get(name)) for name in columns)] for side, values in measured.items()]
+    shown = [f"{name.replace('_', ' ')} {'↑' if QUALITIES.get(name) else '↓'}" for name in columns]
+    return {"title": "Quality on held-out samples (arrows: better)", "columns": ["samples of", *shown], "rows": rows}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _chosen(found: Found) -> list[str]:
+    if found.step is None or not found.given["keep_best"]:
+        return ["the networks of the last step are kept"]
+    return [
+        f"the networks of step {found.step} are kept, whose {found.given['by'].replace('_', ' ')} was best against "
+        "training samples; the held-out ones chose nothing"
+    ]
+
+
+def _curves(found: Found) -> list[dict[str, Any]]:
+    def curve(key: str, name: str, y: str) -> dict[str, Any]:
+        points = [[entry["step"], entry[key]] for entry in found.history if key in entry]
+        return {"name": name, "x": "step", "y": y, "points": points}
+
+    by = found.given["by"].replace("_", " ")
+    curves = [
+        curve("loss", "generator", "loss"),
+        curve("discriminator_loss", "discriminator", "loss"),
+        curve("accuracy_real", "of real samples", "share that the discriminator gets right"),
+        curve("accuracy_fake", "of generated samples", "share that the discriminator gets right"),
+        curve("diversity", "diversity", "distance between samples, in the data's"),
+        curve(f"eval_{found.given['by']}", "averaged" if found.model.generator_ema is not None else "generator", by),
+        curve(f"eval_raw_{found.given['by']}", "not averaged", by),
+    ]
+    return [one for one in curves if one["points"]]
+
+
+def _labels(rows: Sampled) -> dict[str, int] | None:
+    if rows.train_labels is None:
+        return None
+    counts = torch.bincount(rows.train_labels, minlength=len(rows.names))
+    return dict(zip(rows.names, counts.tolist(), strict=True))
+
+
+def _citations(given: dict[str, Any]) -> list[str]:
+    used = {
+        "augment": bool(given["augment"]),
+        "adaptive": bool(given["augment"]) and given["augment_p"] == "adaptive",
+        "freeze": bool(given["freeze"]),
+        "ema": given["ema"] is not None,
+    }
+    return [PAPERS[given["loss"]], *(OTHER_PAPERS[name] for name, value in used.items() if value)]
+
+
+def _pictures(folder: Path, found: Found) -> list[dict[str, str]]:
+    """Draws them on the main process; the evidence names files and captions."""
+    made = _images(found) if found.shipped.config.is_image else _points(found)
+    if processes.is_main():
+        for file, _, content in made:
+            (folder / file).write_bytes(content)
+    return [{"file": file, "caption": caption} for file, caption, _ in made]
+
+
+def _images(found: Found) -> list[tuple[str, str, bytes]]:
+    frames = [(step, _bytes(images)) for step, images in found.frames]
+    names = found.rows.names if found.shipped.config.num_classes else None
+    return [
+        ("samples.png", "samples of the kept generator, not chosen", gan_pictures.sheet(_samples(found), names=names)),
+        ("real.png", "held-out samples of the data", gan_pictures.sheet(_real(found.rows))),
+        ("over_time.png", "the same latents at each look", gan_pictures.over_time(frames)),
+        ("training.gif", "the same latents over the training", gan_pictures.animation(frames)),
+        ("interpolation.png", "from one latent to another, on the sphere", gan_pictures.strip(_strip(found))),
+    ]
+
+
+def _points(found: Found) -> list[tuple[str, str, bytes]]:
+    real = found.rows.test.double().numpy() * found.rows.scale + found.rows.offset
+    if real.shape[1] != 2:
+        return []
+    fake = found.shipped.generate(len(real), seed=found.given["seed"] + 1, output_type="np")
+    return [
+        ("samples.png", "held-out and generated samples", gan_pictures.cloud(real, fake)),
+        ("over_time.png", "the same latents at each look", gan_pictures.cloud_over_time(real, found.frames)),
+        ("training.gif", "the same latents over the training", gan_pictures.cloud_animation(real, found.frames)),
+    ]
+
+
+def _samples(found: Found) -> np.ndarray:
+    labels = shown_labels(found.shipped, found.rows)
+    made = found.shipped.generate(SHOWN, seed=found.given["seed"] + 1, labels=labels, output_type="np")
+    return _bytes(np.asarray(made))
+
+
+@torch.no_grad()
+def _strip(found: Found) -> np.ndarray:
+    """(STRIPS, STEPS, h, w, c) uint8: between pairs of latents, of one label each."""
+    generator = found.shipped.eval()
+    ends = generator.latents(2 * STRIPS, torch.Generator().manual_seed(found.given["seed"]))
+    shares = torch.linspace(0, 1, STEPS)
+    latents = torch.stack([slerp(a, b, float(t)) for a, b in ends.view(STRIPS, 2, -1) for t in shares])
+    classes = generator.config.num_classes
+    labels = torch.arange(STRIPS).repeat_interleave(STEPS) % classes if classes else None
+    made = generator(latents, None if labels is None else labels.to(latents.device))
+    images = _bytes(generator.in_units(made.float().cpu()).permute(0, 2, 3, 1).numpy())
+    return images.reshape(STRIPS, STEPS, *images.shape[1:])
+
+
+def shown_labels(generator: Any, rows: Sampled) -> list[int] | None:
+    """Labels of the samples that are drawn: eight in a row for each class, as far as they go."""
+    classes = generator.config.num_classes
+    return [number // 8 % classes for number in range(SHOWN)] if classes else None
+
+
+def _real(rows: Sampled) -> np.ndarray:
+    return np.asarray(rows.test[:64].permute(0, 2, 3, 1))
+
+
+def _bytes(images: np.ndarray) -> np.ndarray:
+    """uint8 of images in [0, 1]."""
+    return (images * 255).round().astype(np.uint8)
