@@ -51,6 +51,8 @@ def targets(network: nn.Module, fields: Mapping[str, Any], method: str, kept: Se
     if method == "TRAINABLE_TOKENS":
         return [name for name, module in network.named_modules() if module is network.get_input_embeddings()]
     kind: Any = nn.LayerNorm if method == "LN_TUNING" else (nn.Linear, Conv1D)
+    if network.config.model_type == "gan_conv_discriminator" and method == "LORA":
+        kind = (nn.Linear, nn.Conv2d)  # which is nearly all that it has
     inside = {id(module) for module in _blocks(network).modules()}
     found = [
         name

@@ -17,7 +17,7 @@ from hftransfer.stages import gan_record
 from hftransfer.stages.gan import QUALITIES
 from hftransfer.stages.gan_judge import own_judge
 from hftransfer.trainers.exact import estimated_steps
-from hftransfer.trainers.gan import GANTrainer, gan_arguments, rows_of_an_update
+from hftransfer.trainers.gan import GANTrainer, check_batch, gan_arguments, rows_of_an_update
 from hftransfer.trainers.gan_draws import Samples
 from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_players import Game, Player
@@ -40,8 +40,7 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     rows = read(given)
     game = game_of(given)
     players = begin(given, rows, load=_skeleton)
-    GanModel(players.generator, players.discriminator, game)
-    _check_rows(given, game, len(rows.train))
+    _check_sizes(given, GanModel(players.generator, players.discriminator, game), len(rows.train))
     _check_judge(given, rows)
     steps = estimated_steps(gan_arguments_of(given), len(rows.train) // game.steps)
     found = {"train": len(rows.train), "held out": len(rows.test)}
@@ -60,8 +59,9 @@ def gan_arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given["training"])
 
 
-def _check_rows(given: Mapping[str, Any], game: Game, rows: int) -> None:
-    wanted = rows_of_an_update(given["training"], game.steps)
+def _check_sizes(given: Mapping[str, Any], model: GanModel, rows: int) -> None:
+    check_batch(model, given["training"].get("per_device_train_batch_size", 8))
+    wanted = rows_of_an_update(given["training"], model.game.steps)
     if rows < wanted:
         raise HFTransferError(
             f"data: {rows} rows to train on are fewer than the {wanted} of one update; give more, or lower "
@@ -195,12 +195,12 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     players = begin(given, rows)
     arguments = gan_arguments_of(given)
     _check_judge(given, rows)
-    _check_rows(given, game, len(rows.train))
     model = GanModel(players.generator, players.discriminator, game)
+    _check_sizes(given, model, len(rows.train))
     path = folder.begin()
     judge = _judge(given, rows, path)
     choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
-    looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"], rows)
+    looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
     steps = estimated_steps(arguments, len(rows.train) // game.steps)
     every = max(1, -(-steps // given["looks"]))
     at = {
@@ -254,10 +254,10 @@ def _judge(given: Mapping[str, Any], rows: Sampled, path: Path) -> Any:
 class _Looks:
     """Quality at intervals, of the average and of the generator itself, and the samples of the same latents."""
 
-    def __init__(self, model: GanModel, quality: Quality, folder: Path, seed: int, rows: Sampled) -> None:
+    def __init__(self, model: GanModel, quality: Quality, folder: Path, seed: int) -> None:
         self.model, self.quality, self.folder = model, quality, folder
         self.seed = seed
-        self.labels = gan_record.shown_labels(model.generator, rows)
+        self.labels = gan_record.shown_labels(model.generator)
 
     def measure(self) -> dict[str, float]:
         found = {f"eval_{name}": value for name, value in self.quality(self.model.averaged()).items()}
@@ -271,7 +271,8 @@ class _Looks:
         if processes.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             generator = self.model.averaged()
-            made = generator.generate(gan_record.SHOWN, seed=self.seed, labels=self.labels, output_type="np")
+            count = gan_record.SHOWN if generator.config.is_image else gan_record.POINTS
+            made = generator.generate(count, seed=self.seed, labels=self.labels, output_type="np")
             np.save(self.folder / f"{step:08d}.npy", made)
 
     def frames(self) -> list[tuple[int, np.ndarray]]:

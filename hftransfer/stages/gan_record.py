@@ -17,7 +17,7 @@ from hftransfer.stages.gan import QUALITIES
 from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_watch import alarms, told
 
-SHOWN = 64  # latents whose samples are drawn
+SHOWN, POINTS = 64, 500  # latents whose samples are drawn, as images and as points
 STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
 PAPERS = {
     "minimax": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
@@ -195,7 +195,7 @@ def _points(found: Found) -> list[tuple[str, str, bytes]]:
 
 
 def _samples(found: Found) -> np.ndarray:
-    labels = shown_labels(found.shipped, found.rows)
+    labels = shown_labels(found.shipped)
     made = found.shipped.generate(SHOWN, seed=found.given["seed"] + 1, labels=labels, output_type="np")
     return _bytes(np.asarray(made))
 
@@ -214,10 +214,10 @@ def _strip(found: Found) -> np.ndarray:
     return images.reshape(STRIPS, STEPS, *images.shape[1:])
 
 
-def shown_labels(generator: Any, rows: Sampled) -> list[int] | None:
+def shown_labels(generator: Any) -> list[int] | None:
     """Labels of the samples that are drawn: eight in a row for each class, as far as they go."""
-    classes = generator.config.num_classes
-    return [number // 8 % classes for number in range(SHOWN)] if classes else None
+    classes, count = generator.config.num_classes, SHOWN if generator.config.is_image else POINTS
+    return [number // 8 % classes for number in range(count)] if classes else None
 
 
 def _real(rows: Sampled) -> np.ndarray:

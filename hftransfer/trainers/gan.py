@@ -101,6 +101,15 @@ def rows_of_an_update(training: Mapping[str, Any], discriminator_steps: int) -> 
     return int(batch * discriminator_steps * processes.state().num_processes)
 
 
+def check_batch(model: nn.Module, batch: int) -> None:
+    """Refuses batches of one row where there is batch normalisation."""
+    if batch == 1 and any(isinstance(module, BATCH_NORM) for module in model.modules()):
+        raise HFTransferError(
+            "training.per_device_train_batch_size: batch normalisation has no statistics of one row; raise it, or "
+            "turn batch_norm off"
+        )
+
+
 class GANTrainer(ExactTrainer):
     """Trains a `GanModel` on `Samples`, or on rows with `pixel_values` and perhaps `labels`.
 
@@ -147,11 +156,7 @@ class GANTrainer(ExactTrainer):
                 f"data: {rows} rows are fewer than the {self.update_rows} of an update ({parts}); give more, or lower "
                 "training.per_device_train_batch_size"
             )
-        if batch == 1 and any(isinstance(module, BATCH_NORM) for module in self.model.modules()):
-            raise HFTransferError(
-                "training.per_device_train_batch_size: batch normalisation has no statistics of one row; raise it, or "
-                "turn batch_norm off"
-            )
+        check_batch(self.model, batch)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return WholeUpdates(super()._get_train_sampler(train_dataset), self.update_rows)

@@ -1,0 +1,205 @@
+"""`gan` from data to a folder: what it leaves, what it refuses, transfer between runs, and going on after a kill."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import hftransfer
+from hftransfer import gans, models
+from hftransfer.errors import HFTransferError
+from hftransfer.functional.gan_losses import LOSSES
+from hftransfer.stages import gan as signature
+from hftransfer.stages import gan_playing
+from hftransfer.trainers.gan import GANTrainer
+
+TINY = {"base_channels": 4, "latent_size": 8}
+QUICK = {"max_steps": 6, "per_device_train_batch_size": 4, "bf16": False}
+GRID = {"path": "demo/mixture", "name": "ring8"}
+SMALL = {"generator": {"hidden_sizes": [16]}, "discriminator": {"hidden_sizes": [16]}, "latent_size": 4}
+
+
+def play(model, data, folder, **options):
+    given = {"training": QUICK, "seed": 1, "looks": 2, "quality_rows": 40, **options}
+    return hftransfer.gan(str(model), data, output_dir=str(folder), **given)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """A folder of bright and one of dark images, 8 x 8."""
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 20)):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.clip(rng.normal(level, 20, (8, 8)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "faces" / name / f"{number}.png")
+    return str(tmp_path / "faces")
+
+
+def points(folder, count=200, **options):
+    return play("scratch/gan_mlp", GRID, folder, config=SMALL, max_train_samples=count, **options)
+
+
+def test_what_a_game_leaves(faces, tmp_path):
+    result = play("scratch/gan_conv", faces, tmp_path / "out", config=TINY, judge=None, conditional=True)
+    for part in ("", "discriminator", "raw"):
+        assert (result.path / part / "model.safetensors").is_file()
+    code = (
+        "import sys, hftransfer.gans; from transformers import AutoModel; "
+        "network = AutoModel.from_pretrained(sys.argv[1]); "
+        "print(network.generate(3, seed=5, labels=1).sum().item())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(result.path)], capture_output=True, text=True, check=True)
+    made = models.load(str(result.path), "encoder").generate(3, seed=5, labels=1)
+    assert made.shape == (3, 1, 8, 8)
+    assert float(ran.stdout.split()[-1]) == pytest.approx(made.sum().item(), rel=1e-5)
+    numbers = result.metrics
+    for name in ("frechet", "kernel", "precision", "recall", "density", "coverage", "label_divergence"):
+        assert {name, f"raw.{name}", f"floor.{name}"} <= set(numbers)
+    evidence = result.evidence
+    assert evidence["outcome"]["outcome"] in ("converged", "collapsed", "diverged", "undecided")
+    files = [picture["file"] for picture in evidence["pictures"]]
+    assert files == ["samples.png", "real.png", "over_time.png", "training.gif", "interpolation.png"]
+    for file in files:
+        with Image.open(result.path / file) as picture:
+            assert min(picture.size) > 100
+    assert any("classifier of the data's labels" in note for note in evidence["notes"])
+    config = json.loads((result.path / "config.json").read_text())
+    assert config["id2label"] == {"0": "bright", "1": "dark"}
+
+
+def test_points_are_made_in_their_own_units(tmp_path):
+    result = points(tmp_path / "out")
+    assert {"modes", "good_share", "floor.modes"} <= set(result.metrics)
+    assert result.metrics["floor.modes"] == 8
+    made = models.load(str(result.path), "encoder").generate(500, output_type="np")
+    assert made.shape == (500, 2) and 0.5 < np.abs(made).max() < 3.5
+
+
+def test_every_loss_is_an_option_and_a_formula():
+    assert set(signature.LOSSES) == set(LOSSES) == set(gan_record_papers())
+
+
+def gan_record_papers():
+    from hftransfer.stages.gan_record import PAPERS
+
+    return PAPERS
+
+
+def test_both_players_go_on_and_lower_stages_stay(faces, tmp_path):
+    first = play("scratch/gan_conv", faces, tmp_path / "first", config=TINY, keep_best=False)
+    second = play(first.path, faces, tmp_path / "second", freeze=1, baseline=str(first.path), keep_best=False)
+    before, after = (load_file(run.path / "discriminator" / "model.safetensors") for run in (first, second))
+    network = models.load(str(first.path / "discriminator"), "encoder")
+    still = {id(value) for value in network.stages()[0].parameters()}
+    for name, value in network.named_parameters():
+        assert torch.equal(before[name], after[name]) == (id(value) in still), name
+    start = load_file(first.path / "model.safetensors")
+    new, _ = gans.new_pair("conv", [1, 8, 8], 0, TINY)
+    moved = load_file(second.path / "raw" / "model.safetensors")
+    name = next(name for name in start if name.endswith("weight"))
+    assert (moved[name] - start[name]).norm() < (new.state_dict()[name] - start[name]).norm()
+    assert second.metrics["baseline.frechet"] == pytest.approx(first.metrics["frechet"], rel=1e-3)
+
+
+def test_the_step_that_is_kept_is_the_best_look(tmp_path):
+    result = points(tmp_path / "out", by="kernel", looks=3)
+    curve = next(one for one in result.evidence["curves"] if one["y"] == "kernel" and one["name"] == "averaged")
+    best = min(curve["points"], key=lambda point: point[1])
+    assert result.metrics["step"] == best[0]
+
+
+def test_an_interrupted_game_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    whole = points(tmp_path / "whole")
+    step = GANTrainer.training_step
+    calls = []
+
+    def dies(self, *given, **options):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(self, *given, **options)
+
+    monkeypatch.setattr(GANTrainer, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        points(tmp_path / "cut")
+    monkeypatch.setattr(GANTrainer, "training_step", step)
+    again = points(tmp_path / "cut")
+    assert len(calls) == 5
+    for part in ("", "discriminator", "raw"):
+        one, other = (load_file(run.path / part / "model.safetensors") for run in (whole, again))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert whole.metrics == again.metrics
+    assert (whole.path / "training.gif").read_bytes() == (again.path / "training.gif").read_bytes()
+
+
+def test_a_discriminator_is_fine_tuned_in_the_same_recipe(faces, tmp_path):
+    recipe = {
+        "name": "two", "model": "scratch/gan_conv", "unlabelled": faces, "labelled": faces,
+        "stages": [
+            {"gan": {"data": "$unlabelled", "config": TINY, "training": QUICK, "looks": 1}},
+            {"finetune": {"model": "$gan/discriminator", "data": "$labelled", "method": "frozen"}},
+        ],
+    }  # fmt: skip
+    ran = hftransfer.run(recipe, output_dir=str(tmp_path / "out"))
+    assert ran.metrics["finetune"]["accuracy"] > 0.9
+
+
+def plan(model, data, **options):
+    from hftransfer.signatures import validate
+
+    given = {"training": QUICK, **options}
+    return signature.plan(**validate(signature.gan, {"model": str(model), "data": data, **given}))
+
+
+def test_a_plan_counts_steps(faces):
+    found = plan(
+        "scratch/gan_conv",
+        faces,
+        training={"num_train_epochs": 2, "max_steps": -1, **{k: v for k, v in QUICK.items() if k != "max_steps"}},
+    )
+    assert found["rows"] == {"train": 48, "held out": 12} and found["steps"] == 24
+
+
+@pytest.mark.parametrize(
+    "model, options, says",
+    [
+        ("scratch/gan_con", {}, "model: scratch/gan_con is no pair of players; did you mean 'gan_conv'"),
+        ("scratch/gan_conv", {"image_size": 20}, "16 or 32"),
+        ("scratch/gan_conv", {"training": {**QUICK, "per_device_train_batch_size": 64}}, "fewer than the 64"),
+        ("scratch/gan_conv", {"training": {**QUICK, "per_device_train_batch_size": 1}}, "batch normalisation"),
+        ("scratch/gan_conv", {"training": {**QUICK, "learning_rate": 1e-3}}, "training.learning_rate: each player"),
+        ("scratch/gan_conv", {"training": {**QUICK, "fp16": True}}, "fp16"),
+        ("scratch/gan_conv", {"by": "modes"}, "by: modes counts the modes of labelled vectors"),
+        ("scratch/gan_conv", {"config": {"base_chanels": 4}}, "did you mean 'base_channels'"),
+        ("scratch/gan_conv", {"freeze": 40}, "freeze: the discriminator has"),
+        ("scratch/gan_conv", {"loss": "hing"}, "did you mean 'hinge'"),
+    ],
+)
+def test_what_cannot_be_played(model, options, says, faces, tmp_path):
+    for attempt in (plan, lambda *given, **rest: play(*given, tmp_path / "out", **rest)):
+        with pytest.raises(HFTransferError) as caught:
+            attempt(model, faces, **options)
+        assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_are_no_start(faces, tmp_path, tiny_bert):
+    first = play("scratch/gan_conv", faces, tmp_path / "first", config=TINY)
+    for options, says in [
+        ({"discriminator_model": str(first.path)}, "discriminator_model: it is the same folder as model"),
+        ({"conditional": True}, "conditional: the checkpoint's generator knows no labels"),
+        ({"config": TINY}, "config: is of new networks"),
+    ]:
+        with pytest.raises(HFTransferError, match=says):
+            play(first.path, faces, tmp_path / "second", **options)
+    with pytest.raises(HFTransferError, match="model: bert is no generator"):
+        play(tiny_bert, faces, tmp_path / "second")
+    with pytest.raises(HFTransferError, match="no discriminator/ lies beside"):
+        play(first.path / "raw", faces, tmp_path / "second")
+    assert gan_playing.RAW == "raw"
