@@ -37,6 +37,7 @@ PALETTE = (
     "#6f8f2f",
 )
 INK = "#010203"  # no palette colour and no default of matplotlib
+DARK_INK = "#1c2024"  # on paper of the picture's own
 WIDTH = 4.6  # inches; at 72 units an inch a phone shows the text in its true size
 MAX_POINTS = 600  # of one line or one cloud: more cannot be told apart and would only weigh on the page
 MAX_LABELS = 24  # bars in a label chart
@@ -44,7 +45,8 @@ MAX_ANNOTATED = 30  # classes up to which the counts are written into a confusio
 
 
 @contextmanager
-def _theme(ink: str = INK) -> Iterator[None]:
+def theme(ink: str = INK) -> Iterator[None]:
+    """Sizes and colours of all figures that are drawn inside."""
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": "hftransfer",
@@ -103,7 +105,7 @@ def _adapt_tag(tag: str, name: str) -> str:
 def loss_curves(curves: Sequence[Curve], name: str) -> list[str]:
     """One picture for each pair of axes (`x`, `y`) among the curves; curves without a finite point are left out."""
     pictures = []
-    with _theme():
+    with theme():
         for i, group in enumerate(_curve_groups(curves)):
             figure, axes = _blank(2.9)
             _draw_curves(axes, group)
@@ -116,7 +118,7 @@ def loss_curve_png(curves: Sequence[Curve], path: Path) -> None:
     groups = _curve_groups(curves)
     if not groups:
         return
-    with _theme(ink="#1c2024"):
+    with theme(DARK_INK):
         figure = Figure(figsize=(6.4, 3.4 * len(groups)), layout="constrained", facecolor="white")
         for axes, group in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
             _draw_curves(axes, group)
@@ -179,7 +181,7 @@ def before_after(comparisons: Sequence[Comparison], before_name: str, after_name
     groups = ([scores] if scores else []) + others
     if not groups:
         return ""
-    with _theme():
+    with theme():
         heights = [0.5 + 0.5 * len(group) for group in groups]
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
         grid = figure.add_gridspec(len(groups), height_ratios=heights)
@@ -245,7 +247,7 @@ def label_shares(data: Sequence[DataCard], name: str) -> str:
     if not counts:
         return ""
     labels = list(counts) if len(counts) <= MAX_LABELS else sorted(counts, key=lambda key: -counts[key])[:MAX_LABELS]
-    with _theme():
+    with theme():
         figure, axes = _blank(0.9 + len(labels) * (0.12 + 0.16 * len(known)))
         thickness = 0.8 / len(known)
         for i, (color, item) in enumerate(zip(_colors(len(known)), known, strict=True)):
@@ -270,7 +272,7 @@ def lengths(data: Sequence[DataCard], name: str) -> str:
     measured = [item for item in measured if len(item["lengths"]["edges"]) == len(item["lengths"]["counts"]) + 1]
     if not measured:
         return ""
-    with _theme():
+    with theme():
         figure, axes = _blank(2.9)
         for color, item in zip(_colors(len(measured)), measured, strict=True):
             counts, edges = item["lengths"]["counts"], item["lengths"]["edges"]
@@ -306,7 +308,7 @@ def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], tit
     """
     size = len(labels)
     side = max(WIDTH, 1.7 + 0.3 * size)
-    with _theme():
+    with theme():
         figure, axes = _blank(side * 0.98, side)
         for row, line in enumerate(counts):
             total = max(sum(line), 1)
@@ -344,7 +346,7 @@ def scatter(projection: Projection, labels: Sequence[str], title: str, name: str
     Points whose label is unknown, and all of them without labels, take the colour of their domain.
     """
     colors = label_colors(labels)
-    with _theme():
+    with theme():
         figure, axes = _blank(3.7)
         for domain, points, numbers in (
             ("source", projection["source"], projection.get("source_labels")),
@@ -384,7 +386,7 @@ def label_colors(labels: Sequence[str]) -> list[str]:
 def stage_seconds(steps: Sequence[Mapping[str, Any]], name: str) -> str:
     """Bars of seconds, the slowest first; each step is `{"title": ..., "seconds": ...}`."""
     ordered = sorted(steps, key=lambda step: -step["seconds"])
-    with _theme():
+    with theme():
         figure, axes = _blank(0.3 + 0.52 * len(ordered))
         axes.barh(range(len(ordered)), [step["seconds"] for step in ordered], height=0.34, color=PALETTE[0])
         longest = max(step["seconds"] for step in ordered) or 1
