@@ -81,6 +81,12 @@ def test_the_held_out_rows_themselves_are_at_no_distance(quality):
     assert [found[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
 
 
+def test_the_floor_is_of_training_rows(quality):
+    rows = mixture()
+    assert quality.floor == pytest.approx(quality(replayed(rows.train[quality.places])), abs=1e-6)
+    assert len(set(quality.places.tolist())) == 300 and quality.floor["frechet"] > 1e-6
+
+
 def test_a_collapse_loses_modes_and_coverage(quality):
     fresh, labels = points(1200, 2)
     found = quality(replayed(fresh[labels == 0]))

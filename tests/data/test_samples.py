@@ -110,6 +110,16 @@ def test_its_own_test_split_is_held_out():
     assert len(found.test) == 3 and "1 of 3 held-out rows lie beyond" in found.notes[-1]
 
 
+def test_a_test_split_without_labels_is_held_out_where_none_are_read():
+    def part(rows, label):
+        named = ClassLabel(names=["no", "yes"])
+        return vectors(RNG.normal(size=(rows, 2))).add_column("label", label, feature=named)
+
+    parts = DatasetDict(train=part(20, [0, 1] * 10), test=part(7, [-1] * 7))
+    assert len(loaded(parts, labelled=False).test) == 7
+    assert len(loaded(parts, labelled=True).test) == 4  # a fifth of the others, as for a classifier
+
+
 def test_scaling_is_undone_by_what_is_told():
     numbers = RNG.normal(size=(200, 3)) * [1e-3, 1, 1e6] + [5, 0, -3e6]
     numbers[:, 1] = 7
