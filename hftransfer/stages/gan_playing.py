@@ -200,6 +200,10 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     path = folder.begin()
     judge = _judge(given, rows, path)
     choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
+    if given["by"] not in choosing.floor:
+        raise HFTransferError(
+            f"by: {choosing.says}; {given['by']} is not told by that, choose one of {', '.join(choosing.floor)}"
+        )
     looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
     steps = estimated_steps(arguments, len(rows.train) // game.steps)
     every = max(1, -(-steps // given["looks"]))

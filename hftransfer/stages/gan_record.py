@@ -18,6 +18,7 @@ from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_watch import alarms, told
 
 SHOWN, POINTS = 64, 500  # latents whose samples are drawn, as images and as points
+MOST_CLASSES = 20  # that have a row of samples
 STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
 PAPERS = {
     "minimax": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
@@ -195,8 +196,10 @@ def _points(found: Found) -> list[tuple[str, str, bytes]]:
 
 
 def _samples(found: Found) -> np.ndarray:
-    labels = shown_labels(found.shipped)
-    made = found.shipped.generate(SHOWN, seed=found.given["seed"] + 1, labels=labels, output_type="np")
+    """New samples; of a conditional generator a row of eight for each class."""
+    classes = min(found.shipped.config.num_classes, MOST_CLASSES)
+    labels = [number // 8 for number in range(8 * classes)] if classes else None
+    made = found.shipped.generate(8 * classes or SHOWN, seed=found.given["seed"] + 1, labels=labels, output_type="np")
     return _bytes(np.asarray(made))
 
 
