@@ -15,6 +15,13 @@ class Verdict(TypedDict):
     text: str  # one sentence with the two numbers, the interval and the number of examples
 
 
+class Outcome(TypedDict):
+    """How the training itself ended, where there is nothing that it could be compared with."""
+
+    outcome: Literal["converged", "collapsed", "diverged", "undecided"]
+    text: str  # one sentence or two, which may begin with the outcome and a colon
+
+
 class Lengths(TypedDict):
     """A histogram of example lengths: `counts[i]` examples lie in `edges[i] <= length < edges[i + 1]`."""
 
@@ -121,6 +128,7 @@ class Evidence(TypedDict):
     notes: NotRequired[list[str]]
     citations: NotRequired[list[str]]  # "Jin et al. 2020, Minimum Class Confusion, arXiv:1912.03699"
     verdict: NotRequired[Verdict]
+    outcome: NotRequired[Outcome]
     data: NotRequired[list[DataCard]]
     curves: NotRequired[list[Curve]]
     comparison: NotRequired[list[Comparison]]
@@ -130,6 +138,7 @@ class Evidence(TypedDict):
     per_class: NotRequired[list[ClassScore]]
     embedding: NotRequired[Embedding]
     tables: NotRequired[list[Table]]  # numbers, the first column names the row
+    features: NotRequired[str]  # what quality is measured on: "the features of NAME (accuracy 0.950 ...)"
     samples: NotRequired[Table]
     log: NotRequired[list[str]]
     pictures: NotRequired[list[Picture]]

@@ -4,25 +4,26 @@
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hftransfer.report import snippets, words
+from hftransfer.report.limits import limits, listed, makes_samples, target_names
 from hftransfer.report.record import (
     RunRecord,
     StageRecord,
+    conclusion,
     distinct_citations,
     distinct_data,
     read_run,
-    recall_changes,
     write_atomically,
 )
-from hftransfer.report.results import comparisons, eval_results, evaluated_data, measured_rows
+from hftransfer.report.results import comparisons, eval_results
 from hftransfer.report.snippets import TEXT, Use
 
+SHEET = "samples.png"  # of a generator, in the final folder
 _SCRATCH = "scratch/"  # before a model type: a new network of it, as in `models`
 _CITATION = re.compile(
     r"(?P<author>[^,\d]+(?:,[^,\d]+)*?),?\s+(?P<year>\d{4}),\s*(?P<title>.+?)"
@@ -49,7 +50,7 @@ def card(run_folder: Path, final_folder: Path) -> Path:
     final_folder = Path(final_folder)
     use = use_of(record, final_folder)
     data = card_data(record, use)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use)}"
+    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, final_folder)}"
     ModelCard(content)  # raises when the block does not parse back
     file = final_folder / "README.md"
     write_atomically(file, content)
@@ -85,7 +86,7 @@ def card_data(record: RunRecord, use: Use) -> Any:
     return ModelCardData(
         model_name=model_name(record),
         library_name=use.library,
-        pipeline_tag=use.task,
+        pipeline_tag=use.task if use.task != "other" else None,
         base_model=base_model if linked else None,
         datasets=list(dict.fromkeys(found for item in data if (found := words.hub_id(item["name"])))) or None,
         tags=tags,
@@ -139,7 +140,7 @@ def _entity(mark: re.Match[str]) -> str:
     return f"&#{ord(mark.group())};"
 
 
-def _body(record: RunRecord, use: Use) -> str:
+def _body(record: RunRecord, use: Use, final_folder: Path) -> str:
     environment = Environment(
         loader=PackageLoader("hftransfer.report"),
         autoescape=False,
@@ -164,6 +165,7 @@ def _body(record: RunRecord, use: Use) -> str:
         intended=_intended(record, use),
         limits=list(limits(record, use.reads)),
         snippet=_Ready(use.snippet),
+        sheet=SHEET if makes_samples(record) and (final_folder / SHEET).is_file() else None,
         settings=_training_settings(record),
         seed=record.run.get("seed"),
         citations=distinct_citations(record.stages),
@@ -185,32 +187,28 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         }
         for item in evidence.get("comparison") or []
     ]
+    tables = [table for table in evidence.get("tables") or [] if table["rows"]] if evidence["stage"] == "gan" else []
     return {
         "title": evidence["title"],
         "seconds": evidence["seconds"],
         "notes": evidence.get("notes") or [],
-        "verdict": evidence["verdict"]["text"] if evidence.get("verdict") else None,
+        "verdict": told["text"] if (told := conclusion(evidence)) else None,
         "before": evidence.get("before_name") or "before",
         "after": evidence.get("after_name") or "after",
         "rows": rows,
-        "metrics": sorted(stage.metrics.items()) if not rows else [],
+        "tables": tables,
+        "metrics": sorted(stage.metrics.items()) if not rows and not tables else [],
     }
 
 
 def _intended(record: RunRecord, use: Use) -> str:
-    names = list(dict.fromkeys(_target_names(record)))
-    about = f" like those of {_listed(names)}" if names else ""
+    names = list(dict.fromkeys(target_names(record)))
+    about = f" like those of {listed(names)}" if names else ""
     labels = _labels(record)
     if not use.labels or not labels:
         return f"{use.does}{about}."
-    shown = _listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    shown = listed(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return f"{use.does}{about}. {use.labels.format(count=len(labels), names=shown)}"
-
-
-def _target_names(record: RunRecord) -> Iterator[str]:
-    for stage in record.final_stages():
-        if target := evaluated_data(stage, record):
-            yield words.public_name(target["name"])
 
 
 def _labels(record: RunRecord) -> list[str]:
@@ -220,53 +218,6 @@ def _labels(record: RunRecord) -> list[str]:
         if per_class := stage.evidence.get("per_class"):
             return [row["label"] for row in per_class]
     return []
-
-
-def limits(record: RunRecord, reads: str = "texts") -> Iterator[str]:
-    """What the evidence says the checkpoint cannot do, or does not show that it can; one sentence each."""
-    stages = record.final_stages()
-    compared = comparisons(stages)
-    rows = max((measured_rows(stage) for stage in stages), default=0)
-    names = _listed(list(dict.fromkeys(_target_names(record)))) or "the target"
-    if rows:
-        yield f"Evaluated on {rows:,} {reads} of {names}; nothing is known outside it."
-    if not compared:
-        yield "No measurement of this checkpoint against the one before it was recorded."
-    if any("transductive" in (item.get("protocol") or "").lower() for item in compared):
-        yield (
-            f"Numbers marked transductive are of {reads} that training saw without their labels; "
-            f"expect less on {reads} it never saw."
-        )
-    for stage in stages:
-        outcome = stage.evidence["verdict"]["outcome"] if stage.evidence.get("verdict") else None
-        before = stage.evidence.get("before_name") or "the checkpoint before"
-        if outcome == "hurt":
-            yield f"Transfer hurt in this run: prefer {before}."
-        elif outcome == "no measurable difference":
-            yield f"No difference from {before} was measurable in this run."
-        yield from _class_limits(stage, reads)
-    if record.run.get("seed") is not None:
-        yield f"One run with one seed ({record.run['seed']}); intervals do not tell how another seed would differ."
-
-
-def _class_limits(stage: StageRecord, reads: str) -> Iterator[str]:
-    worse = [change for change in recall_changes(stage.evidence) if change.after < change.before]
-    if worse:
-        told = "; ".join(
-            f"{change.label} {words.number(change.before)} to {words.number(change.after)} ({change.support} {reads})"
-            for change in sorted(worse, key=lambda change: change.after - change.before)[:10]
-        )
-        yield f"Classes whose recall fell: {told}."
-    confusion = stage.evidence.get("confusion")
-    after = confusion.get("after") if confusion else None
-    if confusion and after:
-        never = [label for i, label in enumerate(confusion["labels"]) if not sum(row[i] for row in after)]
-        if never:
-            yield f"Never predicted in the evaluation: {_listed(never)}."
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _training_settings(record: RunRecord) -> list[dict[str, Any]]:

@@ -176,7 +176,7 @@ def _png(picture: Image.Image) -> bytes:
 def _gif(pictures: Sequence[Image.Image]) -> bytes:
     """Loops for ever and rests on the last picture; all share their colours, so that nothing flickers."""
     wide, high = pictures[0].size
-    seen = [*pictures, *pictures[-1:] * len(pictures)]  # noise has many colours, and the end is what matters
+    seen = [*pictures, *[pictures[-1]] * len(pictures)]  # noise has many colours, and the end is what matters
     together = Image.new("RGB", (wide, high * len(seen)))
     for place, picture in enumerate(seen):
         together.paste(picture, (0, place * high))

@@ -8,12 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
-from hftransfer.evidence import Embedding, Projection, Verdict
+from hftransfer.evidence import Embedding, Outcome, Projection, Verdict
 from hftransfer.report import figures, words
 from hftransfer.report.record import (
     RunRecord,
     StageRecord,
+    conclusion,
     distinct_citations,
     distinct_data,
     read_run,
@@ -23,7 +25,11 @@ from hftransfer.report.record import (
 
 MAIN_SETTINGS = 10  # shown at once; the rest is folded away
 LONGEST_HEADING = 60
-_OUTCOME_CLASSES = {"helped": "helped", "hurt": "hurt"}
+SMALL = 400  # pixels wide: a picture below is enlarged, by whole pixels; one above is shown in its own size at most
+_OUTCOME_CLASSES = {
+    "helped": "helped", "converged": "helped", "hurt": "hurt", "collapsed": "hurt", "diverged": "hurt"
+}  # fmt: skip
+_PICTURES = {".png": "image/png", ".gif": "image/gif"}
 
 
 def render_page(run_folder: Path) -> Path:
@@ -55,6 +61,7 @@ def page_context(record: RunRecord) -> dict[str, Any]:
         "name": record.name,
         "description": record.run.get("description"),
         "facts": _facts(record),
+        "question": _question(record),
         "results": [_result(i, stage) for i, stage in stages if _has_result(stage)],
         "plan": [_plan(stage) for _, stage in stages],
         "recipe": record.recipe_text.strip(),
@@ -84,16 +91,24 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+def _question(record: RunRecord) -> str:
+    """What the page answers first: of a training that is compared with nothing, not whether it helped."""
+    told = [stage.evidence for stage in record.stages if _has_result(stage)]
+    alone = any(one.get("outcome") for one in told)
+    compared = any(one.get("verdict") or one.get("comparison") for one in told)
+    return "did it converge?" if alone and not compared else "did transfer help?"
+
+
 def _has_result(stage: StageRecord) -> bool:
     evidence = stage.evidence
-    return bool(evidence.get("verdict") or evidence.get("comparison") or stage.metrics)
+    return bool(conclusion(evidence) or evidence.get("comparison") or stage.metrics)
 
 
 def _result(i: int, stage: StageRecord) -> dict[str, Any]:
     evidence = stage.evidence
     comparisons = evidence.get("comparison") or []
     before, after = evidence.get("before_name") or "before", evidence.get("after_name") or "after"
-    verdict = evidence.get("verdict")
+    verdict = conclusion(evidence)
     return {
         "title": evidence["title"],
         "outcome": _heading(verdict) if verdict else None,
@@ -116,7 +131,7 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
     }
 
 
-def _heading(verdict: Verdict) -> str:
+def _heading(verdict: Verdict | Outcome) -> str:
     """What the verdict's sentence says before its colon: `Transfer helped`, `Pretraining hurt`."""
     start, colon, _ = verdict["text"].partition(": ")
     if verdict["outcome"] == "no measurable difference":
@@ -124,7 +139,7 @@ def _heading(verdict: Verdict) -> str:
     return start if colon and len(start) < LONGEST_HEADING else verdict["outcome"].capitalize()
 
 
-def _verdict_text(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict | Outcome) -> str:
     """The verdict's sentence without the outcome, where that stands above it."""
     start, colon, rest = verdict["text"].partition(": ")
     return _first_upper(rest) if colon and start == _heading(verdict) else verdict["text"]
@@ -243,9 +258,12 @@ def _stage_pictures(stage: StageRecord) -> list[dict[str, Any]]:
     found = []
     for picture in stage.evidence.get("pictures") or []:
         file = stage.folder / Path(picture["file"]).name
-        if file.suffix == ".png" and file.is_file():
+        if file.suffix in _PICTURES and file.is_file():
             data = base64.b64encode(file.read_bytes()).decode()
-            image = f'<img class="stored" alt="" src="data:image/png;base64,{data}">'
+            with Image.open(file) as opened:
+                width = opened.width
+            look = 'class="stored small"' if width < SMALL else f'class="stored" style="max-width:{width}px"'
+            image = f'<img {look} alt="" src="data:{_PICTURES[file.suffix]};base64,{data}">'
             found.append({"svg": Markup(image), "caption": picture["caption"]})
     return found
 

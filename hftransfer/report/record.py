@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import yaml
 
 from hftransfer.errors import HFTransferError
-from hftransfer.evidence import DataCard, Evidence
+from hftransfer.evidence import DataCard, Evidence, Outcome, Verdict
 
 NOT_A_CHECKPOINT = {
     "evaluate",
@@ -126,6 +126,11 @@ def write_atomically(file: Path, text: str) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def conclusion(evidence: Evidence) -> Verdict | Outcome | None:
+    """What is said first of a stage: whether it was worth it, or else how it ended."""
+    return evidence.get("verdict") or evidence.get("outcome")
 
 
 def distinct_data(stages: list[StageRecord]) -> list[DataCard]:

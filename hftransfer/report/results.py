@@ -12,6 +12,17 @@ SCORES = (  # metrics of tasks that say how good a checkpoint is; the first that
     "entity_f1", "example_f1", "accuracy", "mae", "perplexity", "macro_f1", "micro_f1", "balanced_accuracy", "f1",
     "exact_match", "token_accuracy", "entity_precision", "entity_recall", "rmse", "r2", "pearson", "spearman",
 )  # fmt: skip
+SAMPLES = {  # of a generator's samples, against held-out ones
+    "frechet": "Frechet distance",
+    "kernel": "kernel distance",
+    "precision": "sample precision",
+    "recall": "sample recall",
+    "density": "density",
+    "coverage": "coverage",
+    "label_divergence": "label divergence",
+    "modes": "modes",
+    "good_share": "share of good samples",
+}
 _MEASURING = ("finetune", "evaluate")  # stages that measure a checkpoint alone, without the one before
 
 
@@ -53,15 +64,29 @@ def _measured(stage: StageRecord) -> list[tuple[str, float, str]]:
 
 def scores(stage: StageRecord) -> list[tuple[str, float, str]]:
     """What a stage that compares nothing measured."""
+    if stage.evidence["stage"] == "gan":
+        return _of_samples(stage)
     if stage.evidence.get("comparison") or stage.evidence["stage"] not in _MEASURING:
         return []
     return [(name.replace("_", " "), stage.metrics[name], "") for name in SCORES if name in stage.metrics]
 
 
+def _of_samples(stage: StageRecord) -> list[tuple[str, float, str]]:
+    """A distance says nothing without what it is between, and what real samples have."""
+    found = []
+    for key, name in SAMPLES.items():
+        if key in stage.metrics:
+            floor = stage.metrics.get(f"floor.{key}")
+            told = [stage.evidence.get("features"), None if floor is None else f"real samples: {words.number(floor)}"]
+            found.append((name, stage.metrics[key], words.one_line("; ".join(filter(None, told)))))
+    return found
+
+
 def measured_rows(stage: StageRecord) -> int:
     """How many examples a stage's numbers rest on; 0 where that is not told."""
     compared = max((item.get("rows") or 0 for item in stage.evidence.get("comparison") or []), default=0)
-    return compared or (int(stage.metrics.get("test_rows") or stage.metrics.get("rows") or 0) if scores(stage) else 0)
+    told = (int(stage.metrics.get(key) or 0) for key in ("quality_rows", "test_rows", "rows"))
+    return compared or (next(filter(None, told), 0) if scores(stage) else 0)
 
 
 def comparisons(stages: list[StageRecord]) -> list[Comparison]:
@@ -80,7 +105,7 @@ def evaluated_data(stage: StageRecord, record: RunRecord) -> DataCard | None:
 def _split(stage: StageRecord, item: DataCard | None) -> str | None:
     if item is None:
         return None
-    held_out = stage.evidence["stage"] == "finetune" and scores(stage)
+    held_out = stage.evidence["stage"] in ("finetune", "gan") and scores(stage)
     return item.get("split") or ("held out" if held_out else item["role"])
 
 

@@ -188,9 +188,9 @@ def _generator(config: dict[str, Any]) -> Use:
     options = f", labels=label{options}" if classes else options
     shown = "samples[0]" if vectors else "samples[0].size"
     made = _DRAWN.format(model=MODEL, labels=labels, options=options, shown=shown)
-    does = ("unconditional-image-generation", "Making images of noise", "images")
+    does = ("unconditional-image-generation", "Making new images", "images")
     if vectors:
-        does = ("other", "Making vectors of noise", "vectors")
+        does = ("other", "Making new vectors", "vectors")
     return Use(*does, made, ("gan",) if vectors else ("vision", "gan"), library="hftransfer")
 
 

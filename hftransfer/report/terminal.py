@@ -7,9 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hftransfer.report import words
-from hftransfer.report.record import RunRecord, StageRecord, read_run
+from hftransfer.report.record import RunRecord, StageRecord, conclusion, read_run
 
-_VERDICT_STYLE = {"helped": "green", "hurt": "red", "no measurable difference": "yellow"}
+_VERDICT_STYLE = {
+    **dict.fromkeys(("helped", "converged"), "green"),
+    **dict.fromkeys(("hurt", "collapsed", "diverged"), "red"),
+    **dict.fromkeys(("no measurable difference", "undecided"), "yellow"),
+}
 
 
 def summary_table(run_folder: Path) -> Table:
@@ -30,7 +34,8 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
     for stage in record.stages:
         evidence = stage.evidence
         title = words.clean(f"{evidence['title']} ({words.duration(evidence['seconds'])})")
-        verdict = evidence["verdict"]["outcome"] if evidence.get("verdict") else ""
+        told = conclusion(evidence)
+        verdict = told["outcome"] if told else ""
         comparisons = evidence.get("comparison") or []
         if not comparisons:
             yield (title, "", "", "", "", verdict)
@@ -56,8 +61,8 @@ def summary(run_folder: Path) -> list[str]:
 def _line(stage: StageRecord) -> str:
     evidence = stage.evidence
     done = f"{evidence['title']} ({words.duration(evidence['seconds'])})"
-    if evidence.get("verdict"):
-        return words.clean(f"{done}: {evidence['verdict']['text']}")
+    if told := conclusion(evidence):
+        return words.clean(f"{done}: {told['text']}")
     comparisons = [
         f"{item['name']} {words.number(item['before'])} -> {words.number(item['after'])}"
         for item in evidence.get("comparison") or []

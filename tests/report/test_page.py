@@ -6,10 +6,12 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hftransfer import report
 from hftransfer.errors import HFTransferError
+from hftransfer.report.pictures import grid
 
 SECTIONS = {
     "result",
@@ -175,10 +177,11 @@ def test_a_stored_picture_is_written_into_the_page_and_may_be_shown(run_folder):
     ]
     evidence["settings"]["model"] = "/somewhere/private/checkpoint"
     (folder / "evidence.json").write_text(json.dumps(evidence))
-    (folder / "a.png").write_bytes(b"picture")
+    picture = grid([[np.zeros((2, 2, 1), dtype=np.uint8)]])
+    (folder / "a.png").write_bytes(picture)
     (run_folder / "b.png").write_bytes(b"other")
     report.render(run_folder)
     page = (run_folder / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 1 and base64.b64encode(b"picture").decode() in page
+    assert page.count('src="data:image/png;base64,') == 1 and base64.b64encode(picture).decode() in page
     assert "img-src data:" in page and "from &lt;top&gt; to bottom" in page
     assert "/somewhere" not in page and "checkpoint" in page
