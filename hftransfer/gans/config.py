@@ -138,10 +138,13 @@ class GanMLPDiscriminatorConfig(_MLP, PreTrainedConfig):
     num_classes: int = 0
     batch_norm: bool = False
     spectral_norm: bool = False
+    input_scale: float | int = 1.0  # factor of the samples: above 1, finer differences between them are learnt sooner
 
     def __post_init__(self, **others: Any) -> None:
         super().__post_init__(**others)
         self.check_sizes()
+        if self.input_scale <= 0:
+            raise HFTransferError(f"input_scale: expected a number above 0, found {self.input_scale}")
 
     @property
     def hidden_size(self) -> int:

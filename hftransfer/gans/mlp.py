@@ -58,7 +58,7 @@ class GanMLPDiscriminator(Discriminator):
         self.post_init()
 
     def _features(self, pixel_values: Tensor) -> Tensor:
-        states = pixel_values.flatten(1)
+        states = pixel_values.flatten(1) * self.config.input_scale
         for layer in self.layers:
             states = layer(states)
         return states
