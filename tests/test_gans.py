@@ -463,10 +463,10 @@ def test_copies_are_of_their_own():
 
 def test_a_larger_input_is_what_the_scale_makes():
     torch.manual_seed(0)
-    _, plain = new_pair("mlp", [2], 0, {})
-    _, scaled = new_pair("mlp", [2], 0, {"discriminator": {"input_scale": 5}})
+    _, plain = gans.new_pair("mlp", [2], 0, {})
+    _, scaled = gans.new_pair("mlp", [2], 0, {"discriminator": {"input_scale": 5}})
     scaled.load_state_dict(plain.state_dict())
     samples = torch.randn(4, 2)
     assert torch.allclose(scaled(samples), plain(5 * samples))
     with pytest.raises(HFTransferError, match="input_scale: expected a number above 0"):
-        new_pair("mlp", [2], 0, {"discriminator": {"input_scale": 0}})
+        gans.new_pair("mlp", [2], 0, {"discriminator": {"input_scale": 0}})
