@@ -19,9 +19,10 @@ from hftransfer.data.divide import sample
 from hftransfer.data.images import MODES
 from hftransfer.data.samples import Sampled
 from hftransfer.errors import HFTransferError
+from hftransfer.functional.bootstrap import Interval
 from hftransfer.functional.coverage import overlap
 from hftransfer.functional.frechet import frechet_distance
-from hftransfer.functional.kernel_distance import kernel_distance
+from hftransfer.functional.kernel_distance import kernel_distance, kernel_gain
 from hftransfer.functional.modes import Modes, label_divergence, modes
 
 FEWEST = 10  # samples that can be compared at all
@@ -101,6 +102,10 @@ class Quality:
         Raises:
             HFTransferError: it makes samples of another shape, or such as are not finite.
         """
+        return self._measured(self._made(generator))
+
+    def _made(self, generator: Any) -> Array:
+        """A generator's samples, always of the same latents."""
         shape, wanted = list(generator.config.sample_shape), list(self.rows.train.shape[1:])
         if shape != wanted and (self.judge is None or len(shape) != len(wanted)):
             raise HFTransferError(f"generator: it makes samples of {shape}, and the data are {wanted}")
@@ -110,7 +115,18 @@ class Quality:
         made = generator.generate(self.n, seed=self.seed, labels=labels, output_type="np")
         if not np.isfinite(made).all():
             raise HFTransferError("generator: its samples are not finite; it has diverged")
-        return self._measured((made * 255).round().astype(np.uint8) if made.ndim == 4 else made)
+        return (made * 255).round().astype(np.uint8) if made.ndim == 4 else made
+
+    def gain(self, before: Any, after: Any) -> Interval:
+        """The kernel distance of one generator's samples less that of another's, with its interval over all rows."""
+        seen = [self._features(self._made(generator)) for generator in (before, after)]
+        return kernel_gain(self._scaled(self.held_out.features), *seen, seed=self.seed)
+
+    def _features(self, samples: Array) -> Array:
+        return self._scaled(self._see(samples).features)
+
+    def _scaled(self, features: Array) -> Array:
+        return (features - self.middle) / self.spread
 
     @property
     def says(self) -> str:
@@ -138,7 +154,7 @@ class Quality:
 
     def _measured(self, samples: Array) -> dict[str, float]:
         seen = self._see(samples)
-        real, fake = ((rows - self.middle) / self.spread for rows in (self.held_out.features, seen.features))
+        real, fake = self._scaled(self.held_out.features), self._scaled(seen.features)
         subsets = 1 if self.n <= SUBSET else 20
         found = {
             "frechet": frechet_distance(real, fake),

@@ -105,6 +105,10 @@ def test_both_players_go_on_and_lower_stages_stay(faces, tmp_path):
     name = next(name for name in start if name.endswith("weight"))
     assert (moved[name] - start[name]).norm() < (new.state_dict()[name] - start[name]).norm()
     assert second.metrics["baseline.frechet"] == pytest.approx(first.metrics["frechet"], rel=1e-3)
+    (line,) = second.evidence["comparison"]
+    gained = second.metrics["kernel"] - second.metrics["baseline.kernel"]
+    assert line["difference"] == pytest.approx(gained, rel=1e-3, abs=1e-9)
+    assert second.evidence["verdict"]["text"].startswith("Transfer ")
 
 
 def test_the_step_that_is_kept_is_the_best_look(tmp_path):

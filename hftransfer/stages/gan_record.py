@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftransfer import data, models, processes
+from hftransfer import comparison, data, models, processes
 from hftransfer.data.samples import Sampled
 from hftransfer.functional.interpolation import slerp
 from hftransfer.quality import Quality
@@ -86,7 +86,35 @@ def finish(folder: StageFolder, found: Found) -> None:
         "citations": _citations(given),
         "pictures": _pictures(folder.work, found),
     }
+    if given["baseline"] is not None:
+        evidence |= _against_baseline(found, measured, outcome.text)
     folder.finish(metrics, evidence)
+
+
+def _against_baseline(found: Found, measured: dict[str, dict[str, float]], ended: str) -> dict[str, Any]:
+    """The kernel distance to held-out samples beside the other run's, and whether it is measurably less."""
+    gain = found.quality.gain(_baseline(found), found.shipped)
+    name = models.public_name(found.given["baseline"])
+    line = {
+        "name": "kernel distance",
+        "protocol": f"{found.quality.n} held-out samples, and as many of each generator",
+        "rows": found.quality.n,
+        "before": measured["baseline"]["kernel"],
+        "after": measured["shipped"]["kernel"],
+        "difference": gain.difference,
+        "low": gain.low,
+        "high": gain.high,
+        "higher_is_better": False,
+    }
+    verdict = comparison.words(
+        line, what="the kernel distance to held-out samples", subject="Transfer", unit="samples"
+    )
+    both = {"comparison": [line], "before_name": name, "after_name": "this run"}
+    return {**both, "verdict": {**verdict, "text": f"{verdict['text']} {ended}"}}
+
+
+def _baseline(found: Found) -> Any:
+    return models.load(found.given["baseline"], "encoder").to(processes.state().device)
 
 
 def _measured(found: Found) -> dict[str, dict[str, float]]:
@@ -95,8 +123,7 @@ def _measured(found: Found) -> dict[str, dict[str, float]]:
     if found.model.generator_ema is not None:
         sides["raw"] = found.quality(found.model.generator)
     if found.given["baseline"] is not None:
-        baseline = models.load(found.given["baseline"], "encoder").to(processes.state().device)
-        sides["baseline"] = found.quality(baseline)
+        sides["baseline"] = found.quality(_baseline(found))
     return {**sides, "floor": found.quality.floor}
 
 
