@@ -163,9 +163,9 @@ def _curves(found: Found) -> list[dict[str, Any]]:
     curves = [
         curve("loss", "generator", "loss"),
         curve("discriminator_loss", "discriminator", "loss"),
-        curve("accuracy_real", "of real samples", "share that the discriminator gets right"),
-        curve("accuracy_fake", "of generated samples", "share that the discriminator gets right"),
-        curve("diversity", "diversity", "distance between samples, in the data's"),
+        curve("accuracy_real", "of real samples", "share it gets right"),
+        curve("accuracy_fake", "of generated samples", "share it gets right"),
+        curve("diversity", "diversity", "diversity"),
         curve(f"eval_{found.given['by']}", "averaged" if found.model.generator_ema is not None else "generator", by),
         curve(f"eval_raw_{found.given['by']}", "not averaged", by),
     ]
