@@ -39,6 +39,15 @@ class Judge(NamedTuple):
     name: str
 
 
+class Gain(NamedTuple):
+    """Two generators on the same held-out samples."""
+
+    before: float
+    after: float
+    interval: Interval
+    rows: int
+
+
 class _Seen(NamedTuple):
     """Samples as they are compared."""
 
@@ -75,7 +84,7 @@ class Quality:
     ) -> None:
         if judge is not None and rows.offset:
             raise HFTransferError("judge: it sees images, and the data are vectors, which are measured as they are")
-        self.n = min(len(rows.train), len(rows.test), count)
+        self.count, self.n = count, min(len(rows.train), len(rows.test), count)
         if self.n < FEWEST:
             raise HFTransferError(
                 f"data: {len(rows.train)} rows to train on and {len(rows.test)} held-out ones are too few to measure "
@@ -104,7 +113,7 @@ class Quality:
         """
         return self._measured(self._made(generator))
 
-    def _made(self, generator: Any) -> Array:
+    def _made(self, generator: Any, count: int | None = None) -> Array:
         """A generator's samples, always of the same latents."""
         shape, wanted = list(generator.config.sample_shape), list(self.rows.train.shape[1:])
         if shape != wanted and (self.judge is None or len(shape) != len(wanted)):
@@ -112,15 +121,26 @@ class Quality:
         labels = self.rows.train_labels
         if labels is not None:
             labels = labels[self.places] if generator.config.num_classes == len(self.rows.names) else None
-        made = generator.generate(self.n, seed=self.seed, labels=labels, output_type="np")
+        count = count or self.n
+        if labels is not None:  # as often as the training rows have them
+            labels = labels.repeat(-(-count // len(labels)))[:count]
+        made = generator.generate(count, seed=self.seed, labels=labels, output_type="np")
         if not np.isfinite(made).all():
             raise HFTransferError("generator: its samples are not finite; it has diverged")
         return (made * 255).round().astype(np.uint8) if made.ndim == 4 else made
 
-    def gain(self, before: Any, after: Any) -> Interval:
-        """The kernel distance of one generator's samples less that of another's, with its interval over all rows."""
-        seen = [self._features(self._made(generator)) for generator in (before, after)]
-        return kernel_gain(self._scaled(self.held_out.features), *seen, seed=self.seed)
+    def gain(self, before: Any, after: Any) -> Gain:
+        """The kernel distances of two generators' samples to the held-out ones, and the interval of the difference.
+
+        No training sample is compared, so there may be more than `n` of each.
+        """
+        count = min(len(self.rows.test), self.count)
+        real = self._features(
+            self._units(self.rows.test[torch.from_numpy(sample(len(self.rows.test), count, self.seed))])
+        )
+        seen = [self._features(self._made(generator, count)) for generator in (before, after)]
+        values = [kernel_distance(real, some, subsets=1, subset_size=count, seed=self.seed).mean for some in seen]
+        return Gain(values[0], values[1], kernel_gain(real, seen[0], seen[1], seed=self.seed), count)
 
     def _features(self, samples: Array) -> Array:
         return self._scaled(self._see(samples).features)

@@ -106,8 +106,8 @@ def test_both_players_go_on_and_lower_stages_stay(faces, tmp_path):
     assert (moved[name] - start[name]).norm() < (new.state_dict()[name] - start[name]).norm()
     assert second.metrics["baseline.frechet"] == pytest.approx(first.metrics["frechet"], rel=1e-3)
     (line,) = second.evidence["comparison"]
-    gained = second.metrics["kernel"] - second.metrics["baseline.kernel"]
-    assert line["difference"] == pytest.approx(gained, rel=1e-3, abs=1e-9)
+    assert line["difference"] == pytest.approx(line["after"] - line["before"]) and line["rows"] == 12
+    assert line["before"] == pytest.approx(second.metrics["baseline.kernel"], rel=1e-3)
     assert second.evidence["verdict"]["text"].startswith("Transfer ")
 
 

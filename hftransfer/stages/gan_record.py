@@ -87,30 +87,26 @@ def finish(folder: StageFolder, found: Found) -> None:
         "pictures": _pictures(folder.work, found),
     }
     if given["baseline"] is not None:
-        evidence |= _against_baseline(found, measured, outcome.text)
+        evidence |= _against_baseline(found, outcome.text)
     folder.finish(metrics, evidence)
 
 
-def _against_baseline(found: Found, measured: dict[str, dict[str, float]], ended: str) -> dict[str, Any]:
+def _against_baseline(found: Found, ended: str) -> dict[str, Any]:
     """The kernel distance to held-out samples beside the other run's, and whether it is measurably less."""
     gain = found.quality.gain(_baseline(found), found.shipped)
-    name = models.public_name(found.given["baseline"])
     line = {
         "name": "kernel distance",
-        "protocol": f"{found.quality.n} held-out samples, and as many of each generator",
-        "rows": found.quality.n,
-        "before": measured["baseline"]["kernel"],
-        "after": measured["shipped"]["kernel"],
-        "difference": gain.difference,
-        "low": gain.low,
-        "high": gain.high,
+        "protocol": "held-out samples, and as many of each generator",
+        "rows": gain.rows,
+        "before": gain.before,
+        "after": gain.after,
         "higher_is_better": False,
+        **gain.interval._asdict(),
     }
-    verdict = comparison.words(
-        line, what="the kernel distance to held-out samples", subject="Transfer", unit="samples"
-    )
-    both = {"comparison": [line], "before_name": name, "after_name": "this run"}
-    return {**both, "verdict": {**verdict, "text": f"{verdict['text']} {ended}"}}
+    what = "the kernel distance to held-out samples"
+    verdict = comparison.words(line, what=what, subject="Transfer", unit="samples")
+    names = {"before_name": models.public_name(found.given["baseline"]), "after_name": "this run"}
+    return {**names, "comparison": [line], "verdict": {**verdict, "text": f"{verdict['text']} {ended}"}}
 
 
 def _baseline(found: Found) -> Any:
