@@ -146,7 +146,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
             axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
         axes.plot(x, y, color=color, linewidth=1.8, marker="o" if len(x) < 20 else None, markersize=3.5)
     axes.set_xlabel(words.short(curves[0]["x"]))
-    axes.set_ylabel(words.short(curves[0]["y"]))
+    axes.set_ylabel(words.short(curves[0]["y"], 30))  # as the axis is high
     axes.margins(x=0.02)
     axes.grid(True)
     if all(curve.get("log") for curve in curves):
@@ -258,7 +258,7 @@ def label_shares(data: Sequence[DataCard], name: str) -> str:
         axes.set_yticks(range(len(labels)), [words.short(label) for label in labels])
         axes.set_ylim(len(labels) - 0.4, -0.6)
         cut = f", {len(labels)} most frequent of {len(counts)} labels" if len(labels) < len(counts) else ""
-        axes.set_xlabel(f"share of texts (%){cut}")
+        axes.set_xlabel(f"share of examples (%){cut}")
         _legend_above(figure, known)
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
@@ -280,7 +280,7 @@ def lengths(data: Sequence[DataCard], name: str) -> str:
             axes.stairs(shares, edges, fill=True, color=color, alpha=0.18)
             axes.stairs(shares, edges, color=color, linewidth=1.8)
         axes.set_xlabel(f"length ({words.short(measured[0]['lengths']['unit'])})")
-        axes.set_ylabel("share of texts (%)")
+        axes.set_ylabel("share of examples (%)")
         axes.grid(True, axis="y")
         _legend_above(figure, measured)
         medians = [

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from hftransfer.evidence import Embedding, Outcome, Projection, Verdict
+from hftransfer.evidence import Embedding, Outcome, Projection, Table, Verdict
 from hftransfer.report import figures, words
 from hftransfer.report.record import (
     RunRecord,
@@ -71,7 +71,7 @@ def page_context(record: RunRecord) -> dict[str, Any]:
         "classes": [_classes(stage) for _, stage in stages if stage.evidence.get("per_class")],
         "embeddings": [_embedding(i, stage) for i, stage in stages if _projections(stage)],
         "pictures_of_stages": _with_figures((stage, _stage_pictures(stage)) for _, stage in stages),
-        "tables": [table for _, stage in stages for table in stage.evidence.get("tables") or [] if table["rows"]],
+        "tables": [table for _, stage in stages if not stage.evidence.get("outcome") for table in _tables(stage)],
         "samples": [stage.evidence["samples"] for _, stage in stages if _has_samples(stage)],
         "times": _times(record),
         "environment": _environment(record.environment),
@@ -114,6 +114,7 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
         "outcome": _heading(verdict) if verdict else None,
         "outcome_class": _OUTCOME_CLASSES.get(verdict["outcome"], "level") if verdict else None,
         "text": _verdict_text(verdict) if verdict else None,
+        "tables": _tables(stage) if evidence.get("outcome") else [],  # they stand for the missing comparison
         "before": before,
         "after": after,
         "rows": [
@@ -129,6 +130,10 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
         "figure": Markup(figures.before_after(comparisons, before, after, f"change-{i}")),
         "metrics": sorted(stage.metrics.items()),
     }
+
+
+def _tables(stage: StageRecord) -> list[Table]:
+    return [table for table in stage.evidence.get("tables") or [] if table["rows"]]
 
 
 def _heading(verdict: Verdict | Outcome) -> str:

@@ -99,7 +99,7 @@ def test_an_animation_stays_small_however_long_the_training() -> None:
     frames = [(step, noise(100, 4, 4, 3, seed=step)) for step in range(100)]
     with opened(gan_pictures.animation(frames)) as gif:
         assert gif.n_frames == 40
-        assert gif.size == (2 * MARGIN + 8 * (SMALL_SIDE + GAP) - GAP, 2 * MARGIN + 8 * (SMALL_SIDE + GAP) - GAP + 20)
+        assert gif.size == (2 * MARGIN + 8 * (SMALL_SIDE + GAP) - GAP, 2 * MARGIN + 8 * (SMALL_SIDE + GAP) - GAP + 23)
 
 
 def points(count: int, seed: int) -> np.ndarray:

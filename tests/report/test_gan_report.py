@@ -113,7 +113,13 @@ def test_sheets_and_animations_are_in_the_page(tmp_path: Path) -> None:
     images = re.findall(r'<img class="stored"( style="max-width:\d+px")? alt="" src="data:image/(\w+);base64,', page)
     assert [kind for _, kind in images] == ["png", "gif"]
     assert images[0][0] == f' style="max-width:{2 * 10 + 8 * 84 - 4}px"'  # never larger than it is
-    assert "the same latents over the training" in page and "Quality on held-out samples" in page
+    assert "the same latents over the training" in page
+
+
+def test_quality_stands_with_the_outcome(tmp_path: Path) -> None:
+    page = report.render(written(tmp_path / "run")).read_text(encoding="utf-8")
+    assert page.count("<caption>Quality on held-out samples</caption>") == 1 and 'id="tables"' not in page
+    assert page.index("<strong>Converged</strong>") < page.index("<caption>Quality") < page.index('id="plan"')
 
 
 def test_a_card_shows_samples_and_what_the_numbers_are_of(tmp_path: Path) -> None:
