@@ -149,12 +149,16 @@ class Quality:
         return (features - self.middle) / self.spread
 
     @property
+    def by(self) -> str:
+        """What samples are compared by."""
+        return f"the features of {self.judge.name}" if self.judge else "their own numbers"
+
+    @property
     def says(self) -> str:
         """What the numbers are of, for people."""
         kind = "vectors" if self.rows.offset else "images"
-        by = f"the features of {self.judge.name}" if self.judge else "their own numbers"
         told = [
-            f"quality compares {self.n} generated with {self.n} held-out {kind} by {by} ({len(self.middle)} each); "
+            f"quality compares {self.n} generated with {self.n} held-out {kind} by {self.by} ({len(self.middle)} each); "
             f"the floor is {self.n} training {kind} compared likewise, which no generator need surpass"
         ]
         if self.modes is not None:

@@ -64,6 +64,7 @@ def finish(folder: StageFolder, found: Found) -> None:
         f"{name}.{key}": value for name, side in measured.items() if name != "shipped" for key, value in side.items()
     }
     metrics |= {"train_rows": len(found.rows.train), "test_rows": len(found.rows.test)}
+    metrics |= {"quality_rows": found.quality.n}
     metrics |= {"parameters": sum(p.numel() for p in found.shipped.parameters())}
     if found.step is not None:
         metrics["step"] = found.step
@@ -80,6 +81,7 @@ def finish(folder: StageFolder, found: Found) -> None:
             *alarms(found.history).values(),
         ],
         "outcome": outcome._asdict(),
+        "features": found.quality.by,
         "curves": _curves(found),
         "tables": [_table(found, measured)],
         "data": [{"role": "learnt from", "name": name, "rows": len(found.rows.train), "labels": _labels(found.rows)}],
