@@ -159,7 +159,8 @@ class Quality:
         kind = "vectors" if self.rows.offset else "images"
         told = [
             f"quality compares {self.n} generated with {self.n} held-out {kind} by {self.by} "
-            f"({len(self.middle)} each); the floor is {self.n} training {kind} compared likewise, which no generator need surpass"
+            f"({len(self.middle)} each); the floor is {self.n} training {kind} compared likewise, which no generator "
+            "need surpass"
         ]
         if self.modes is not None:
             told.append(

@@ -16,7 +16,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_example_runs(tmp_path):
-    example = next(block for block in blocks("python") if "import hftransfer" in block)
+    example = next(block for block in blocks("python") if "hftransfer.adapt(" in block)
     ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"Transfer (helped|hurt|made no measurable difference)", ran.stdout)
