@@ -346,7 +346,7 @@ def _publish(
     recipe: chain.Recipe, folder: Path, results: "Mapping[str, Result]", command: str, seconds: float
 ) -> None:
     """Writes what people open: report.html, and `final/` with its model card, whose manifest says that all is done."""
-    from hftransfer import models, report, runs
+    from hftransfer import report, runs
 
     last = recipe.last_checkpoint
     _forget_old_stages(recipe, folder)
