@@ -193,6 +193,11 @@ def test_what_cannot_be_played(model, options, says, faces, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_vectors_are_no_images(tmp_path):
+    with pytest.raises(HFTransferError, match="model: scratch/gan_conv makes images.*use scratch/gan_mlp"):
+        play("scratch/gan_conv", GRID, tmp_path / "out")
+
+
 def test_folders_that_are_no_start(faces, tmp_path, tiny_bert):
     first = play("scratch/gan_conv", faces, tmp_path / "first", config=TINY)
     for options, says in [

@@ -157,7 +157,12 @@ def _new(given: Mapping[str, Any], rows: Sampled) -> tuple[Any, Any, list[str]]:
     if name not in NEW:
         raise HFTransferError(f"model: scratch/{name} is no pair of players{nearest(name, NEW)}")
     classes = len(rows.names) if given["conditional"] else 0
-    generator, discriminator = gans.new_pair(NEW[name], list(rows.train.shape[1:]), classes, given["config"])
+    shape = list(rows.train.shape[1:])
+    if name == "gan_conv" and len(shape) == 1:
+        raise HFTransferError(
+            f"model: scratch/gan_conv makes images, and the data are vectors of {shape[0]} numbers; use scratch/gan_mlp"
+        )
+    generator, discriminator = gans.new_pair(NEW[name], shape, classes, given["config"])
     if classes:
         for network in (generator, discriminator):
             network.config.id2label = dict(enumerate(rows.names))
