@@ -194,7 +194,7 @@ def test_what_cannot_be_played(model, options, says, faces, tmp_path):
 
 
 def test_vectors_are_no_images(tmp_path):
-    with pytest.raises(HFTransferError, match="model: scratch/gan_conv makes images.*use scratch/gan_mlp"):
+    with pytest.raises(HFTransferError, match=r"model: scratch/gan_conv makes images.*use scratch/gan_mlp"):
         play("scratch/gan_conv", GRID, tmp_path / "out")
 
 

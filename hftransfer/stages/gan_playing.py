@@ -160,7 +160,7 @@ def _new(given: Mapping[str, Any], rows: Sampled) -> tuple[Any, Any, list[str]]:
     shape = list(rows.train.shape[1:])
     if name == "gan_conv" and len(shape) == 1:
         raise HFTransferError(
-            f"model: scratch/gan_conv makes images, and the data are vectors of {shape[0]} numbers; use scratch/gan_mlp"
+            f"model: scratch/gan_conv makes images, and the data are vectors of {shape[0]}; use scratch/gan_mlp"
         )
     generator, discriminator = gans.new_pair(NEW[name], shape, classes, given["config"])
     if classes:
