@@ -59,6 +59,11 @@ def finish(folder: StageFolder, found: Found) -> None:
     given = found.given
     measured = _measured(found)
     outcome = told(found.history, by=f"eval_{given['by']}", higher_is_better=QUALITIES[given["by"]])
+    by, floor = given["by"].replace("_", " "), measured["floor"][given["by"]]
+    # a training that has come to its end may have ended far from the data
+    text = (
+        f"{outcome.text} On held-out samples: {by} {measured['shipped'][given['by']]:.3g}, of real ones {floor:.3g}."
+    )
     metrics: dict[str, Any] = dict(measured["shipped"])
     metrics |= {
         f"{name}.{key}": value for name, side in measured.items() if name != "shipped" for key, value in side.items()
@@ -80,7 +85,7 @@ def finish(folder: StageFolder, found: Found) -> None:
             *_chosen(found),
             *alarms(found.history).values(),
         ],
-        "outcome": outcome._asdict(),
+        "outcome": {"outcome": outcome.outcome, "text": text},
         "features": found.quality.by,
         "curves": _curves(found),
         "tables": [_table(found, measured)],
@@ -89,7 +94,7 @@ def finish(folder: StageFolder, found: Found) -> None:
         "pictures": _pictures(folder.work, found),
     }
     if given["baseline"] is not None:
-        evidence |= _against_baseline(found, outcome.text)
+        evidence |= _against_baseline(found, text)
     folder.finish(metrics, evidence)
 
 
