@@ -92,19 +92,10 @@ def classes(model: nn.Module, inputs: Any) -> np.ndarray:
 
 @torch.no_grad()
 def features(encoder: nn.Module, inputs: Any) -> np.ndarray:
-    """(rows, width) the mean of the states of each of `inputs.Inputs`; padding does not count.
-
-    A discriminator has one state a row: what it judges by.
-    """
-    from hftransfer.gans import Discriminator
+    """(rows, width) the mean of the states of each of `inputs.Inputs`; padding does not count."""
 
     def pooled(network: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
-        if isinstance(network, Discriminator):
-            return (network.features(batch["pixel_values"]),)
-        states = network(**batch).last_hidden_state  # (batch, length, width)
-        mask = batch.get("attention_mask")
-        fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
-        return (models.pool(states, mask if fitting else None, "mean"),)
+        return (models.features(network, batch, "mean"),)
 
     found = over(inputs.rows, inputs.lengths, inputs.batch, encoder, pooled)
     return np.stack([one for (one,) in found])

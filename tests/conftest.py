@@ -102,15 +102,25 @@ def reviews(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def painted(tmp_path):
+    """Makes a folder of so many bright and one of so many dark images, (height, width)."""
+
+    def paint(count, shape):
+        rng = np.random.default_rng(0)
+        for name, level in (("bright", 200), ("dark", 20)):
+            (tmp_path / "pictures" / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(rng.normal(level, 20, shape), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+        return str(tmp_path / "pictures")
+
+    return paint
+
+
+@pytest.fixture
+def pictures(painted):
     """A folder of bright and one of dark images."""
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 200), ("dark", 20)):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for number in range(15):
-            pixels = np.clip(rng.normal(level, 20, (20, 18)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
-    return str(tmp_path / "pictures")
+    return painted(15, (20, 18))
 
 
 @pytest.fixture

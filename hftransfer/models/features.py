@@ -35,14 +35,19 @@ def pool(states: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
     return states[torch.arange(len(states), device=states.device), last]
 
 
-def features(backbone: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone, or a discriminator."""
+def features(backbone: nn.Module, inputs: dict[str, Tensor], how: str | None = None) -> Tensor:
+    """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone, or a discriminator.
+
+    `how` its states become one is `pool`'s, by default the backbone's own. A discriminator has but one.
+    """
     from hftransfer.gans import Discriminator
 
     if isinstance(backbone, Discriminator):
         return backbone.features(inputs["pixel_values"])
     states = backbone(**inputs).last_hidden_state  # (batch, length, width)
-    return pool(states, inputs.get("attention_mask"), pooling(backbone.config))
+    mask = inputs.get("attention_mask")
+    fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
+    return pool(states, mask if fitting else None, how or pooling(backbone.config))
 
 
 def classify(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
