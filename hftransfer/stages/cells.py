@@ -62,7 +62,11 @@ class Grid:
 
     def better(self, one: Any, other: Any, number: Any) -> str:
         """What the paired bootstrap says of the second line against the first: helped, hurt, or neither."""
-        return verdict(self.difference(one, other, number), higher_is_better=self.task.higher_is_better)
+        return self.judged(self.difference(one, other, number))
+
+    def judged(self, difference: Interval) -> str:
+        """Whether a difference counts: helped, hurt, or neither."""
+        return verdict(difference, higher_is_better=self.task.higher_is_better)
 
     def best(self, lines: Sequence[Any], number: Any, rows: Any = slice(None)) -> Any:
         """The line that does best on some of the held-out rows."""

@@ -163,7 +163,7 @@ def _pairs(grid: Grid) -> dict[str, Any] | None:
 def _said(grid: Grid, one: Any, other: Any, number: Any) -> str:
     word = {"helped": "better", "hurt": "worse", "no measurable difference": "no difference"}
     found = grid.difference(one, other, number)
-    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}) {word[grid.better(one, other, number)]}"
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}) {word[grid.judged(found)]}"
 
 
 def _verdict(grid: Grid) -> tuple[list[dict[str, Any]], dict[str, str] | None]:
