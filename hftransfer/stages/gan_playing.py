@@ -16,8 +16,7 @@ from hftransfer.runs import CHECKPOINTS, StageFolder
 from hftransfer.stages import gan_record
 from hftransfer.stages.gan import QUALITIES
 from hftransfer.stages.gan_judge import own_judge
-from hftransfer.trainers.exact import estimated_steps
-from hftransfer.trainers.gan import GANTrainer, check_batch, gan_arguments, rows_of_an_update
+from hftransfer.trainers.gan import GANTrainer, check_sizes, gan_arguments, planned_steps
 from hftransfer.trainers.gan_draws import Samples
 from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_players import Game, Player
@@ -40,9 +39,8 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     rows = read(given)
     game = game_of(given)
     players = begin(given, rows, load=_skeleton)
-    _check_sizes(given, GanModel(players.generator, players.discriminator, game), len(rows.train))
-    _check_judge(given, rows)
-    steps = estimated_steps(gan_arguments_of(given), len(rows.train) // game.steps)
+    _check(given, GanModel(players.generator, players.discriminator, game), rows)
+    steps = planned_steps(given["training"], len(rows.train), game.steps)
     found = {"train": len(rows.train), "held out": len(rows.test)}
     networks = (players.generator, players.discriminator)
     return {"class": type(players.generator).__name__, "rows": found, "steps": steps, "networks": networks}
@@ -53,20 +51,12 @@ def _skeleton(model: Any, job: str) -> Any:
     return models.skeleton(models.config_of(model), job)
 
 
-def gan_arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The training fields, looked at as the trainer will."""
-    gan_arguments(given["training"], Path("unused"), 0)
-    return dict(given["training"])
-
-
-def _check_sizes(given: Mapping[str, Any], model: GanModel, rows: int) -> None:
-    check_batch(model, given["training"].get("per_device_train_batch_size", 8))
-    wanted = rows_of_an_update(given["training"], model.game.steps)
-    if rows < wanted:
-        raise HFTransferError(
-            f"data: {rows} rows to train on are fewer than the {wanted} of one update; give more, or lower "
-            "training.per_device_train_batch_size"
-        )
+def _check(given: Mapping[str, Any], model: GanModel, rows: Sampled) -> None:
+    """Looks at the training fields, the sizes and the judge as the training will."""
+    arguments = gan_arguments(given["training"], Path("unused"), 0)
+    accumulated = arguments.gradient_accumulation_steps * model.game.steps
+    check_sizes(model, len(rows.train), arguments.train_batch_size, accumulated)
+    _check_judge(given, rows)
 
 
 def _check_judge(given: Mapping[str, Any], rows: Sampled) -> None:
@@ -114,7 +104,7 @@ def game_of(given: Mapping[str, Any]) -> Game:
     adaptive = given["augment_p"] == "adaptive"
     return Game(
         loss=given["loss"],
-        penalty={"none": "", None: None}.get(given["penalty"], given["penalty"]),
+        penalty="" if given["penalty"] == "none" else given["penalty"],
         penalty_weight=given["penalty_weight"],
         discriminator_steps=given["discriminator_steps"],
         ema=given["ema"],
@@ -198,10 +188,8 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     """Plays and records; what can be wrong is found before the folder is begun."""
     rows, game = read(given), game_of(given)
     players = begin(given, rows)
-    arguments = gan_arguments_of(given)
-    _check_judge(given, rows)
     model = GanModel(players.generator, players.discriminator, game)
-    _check_sizes(given, model, len(rows.train))
+    _check(given, model, rows)
     path = folder.begin()
     judge = _judge(given, rows, path)
     choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
@@ -210,7 +198,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
             f"by: {choosing.says}; {given['by']} is not told by that, choose one of {', '.join(choosing.floor)}"
         )
     looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
-    steps = estimated_steps(arguments, len(rows.train) // game.steps)
+    steps = planned_steps(given["training"], len(rows.train), game.steps)
     every = max(1, -(-steps // given["looks"]))
     at = {
         "eval_strategy": "steps",
@@ -224,7 +212,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     )  # fmt: skip
     trainer = GANTrainer(
         model=model,
-        args=gan_arguments({**at, **arguments}, path / CHECKPOINTS / "game", given["seed"]),
+        args=gan_arguments({**at, **given["training"]}, path / CHECKPOINTS / "game", given["seed"]),
         train_dataset=Samples(rows.train, rows.train_labels if model.generator.config.num_classes else None),
         watch=watch,
         callbacks=[_FirstLook(looking)],
@@ -264,9 +252,7 @@ class _Looks:
     """Quality at intervals, of the average and of the generator itself, and the samples of the same latents."""
 
     def __init__(self, model: GanModel, quality: Quality, folder: Path, seed: int) -> None:
-        self.model, self.quality, self.folder = model, quality, folder
-        self.seed = seed
-        self.labels = gan_record.shown_labels(model.generator)
+        self.model, self.quality, self.folder, self.seed = model, quality, folder, seed
 
     def measure(self) -> dict[str, float]:
         found = {f"eval_{name}": value for name, value in self.quality(self.model.averaged()).items()}
@@ -279,10 +265,7 @@ class _Looks:
         """Writes the samples of a step; what a resumed training draws again is the same."""
         if processes.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
-            generator = self.model.averaged()
-            count = gan_record.SHOWN if generator.config.is_image else gan_record.POINTS
-            made = generator.generate(count, seed=self.seed, labels=self.labels, output_type="np")
-            np.save(self.folder / f"{step:08d}.npy", made)
+            np.save(self.folder / f"{step:08d}.npy", gan_record.shown(self.model.averaged(), self.seed))
 
     def frames(self) -> list[tuple[int, np.ndarray]]:
         """(step, samples) of all looks."""
@@ -305,7 +288,7 @@ class _FirstLook(TrainerCallback):
 
 def _save(model: GanModel, path: Path) -> None:
     """The averaged generator where a checkpoint is looked for; the other networks beside it."""
-    models.save(model.averaged(), path, None)
-    models.save(model.discriminator, path / DISCRIMINATOR, None)
+    models.save(model.averaged(), path)
+    models.save(model.discriminator, path / DISCRIMINATOR)
     if model.generator_ema is not None:
-        models.save(model.generator, path / RAW, None)
+        models.save(model.generator, path / RAW)

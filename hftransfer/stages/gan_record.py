@@ -1,5 +1,6 @@
 """What `gan` leaves to read: quality beside its floor, the players' curves, samples over time, the outcome."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from hftransfer import comparison, data, models, processes
 from hftransfer.data.samples import Sampled
+from hftransfer.functional.gan_losses import LOSSES
 from hftransfer.functional.interpolation import slerp
 from hftransfer.quality import Quality
 from hftransfer.report import gan_pictures
@@ -21,14 +23,6 @@ SHOWN, POINTS = 64, 500  # latents whose samples are drawn, as images and as poi
 MOST_CLASSES = 20  # that have a row of samples
 STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
 PAPERS = {
-    "minimax": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
-    "non_saturating": "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661",
-    "least_squares": "Mao et al. 2016, Least Squares Generative Adversarial Networks, arXiv:1611.04076",
-    "hinge": "Lim and Ye 2017, Geometric GAN, arXiv:1705.02894",
-    "wasserstein_gp": "Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028",
-    "r3gan": "Huang et al. 2024, The GAN is dead; long live the GAN, arXiv:2501.05441",
-}
-OTHER_PAPERS = {
     "augment": "Zhao et al. 2020, Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738",
     "adaptive": "Karras et al. 2020, Training GANs with Limited Data, arXiv:2006.06676",
     "freeze": "Mo et al. 2020, Freeze the Discriminator, arXiv:2002.10964",
@@ -52,6 +46,12 @@ class Found:
     @property
     def shipped(self) -> Any:
         return self.model.averaged()
+
+    @functools.cached_property
+    def baseline(self) -> Any:
+        """The other run's generator; None where nothing is compared."""
+        model = self.given["baseline"]
+        return None if model is None else models.load(model, "encoder").to(processes.state().device)
 
 
 def finish(folder: StageFolder, found: Found) -> None:
@@ -100,7 +100,7 @@ def finish(folder: StageFolder, found: Found) -> None:
 
 def _against_baseline(found: Found, ended: str) -> dict[str, Any]:
     """The kernel distance to held-out samples beside the other run's, and whether it is measurably less."""
-    gain = found.quality.gain(_baseline(found), found.shipped)
+    gain = found.quality.gain(found.baseline, found.shipped)
     line = {
         "name": "kernel distance",
         "protocol": "held-out samples, and as many of each generator",
@@ -116,17 +116,13 @@ def _against_baseline(found: Found, ended: str) -> dict[str, Any]:
     return {**names, "comparison": [line], "verdict": {**verdict, "text": f"{verdict['text']} {ended}"}}
 
 
-def _baseline(found: Found) -> Any:
-    return models.load(found.given["baseline"], "encoder").to(processes.state().device)
-
-
 def _measured(found: Found) -> dict[str, dict[str, float]]:
     """Quality on the held-out rows by whom: what is shipped, the generator itself, another run's, real samples."""
     sides = {"shipped": found.quality(found.shipped)}
     if found.model.generator_ema is not None:
         sides["raw"] = found.quality(found.model.generator)
-    if found.given["baseline"] is not None:
-        sides["baseline"] = found.quality(_baseline(found))
+    if found.baseline is not None:
+        sides["baseline"] = found.quality(found.baseline)
     return {**sides, "floor": found.quality.floor}
 
 
@@ -189,7 +185,7 @@ def _citations(given: dict[str, Any]) -> list[str]:
         "freeze": bool(given["freeze"]),
         "ema": given["ema"] is not None,
     }
-    return [PAPERS[given["loss"]], *(OTHER_PAPERS[name] for name, value in used.items() if value)]
+    return [LOSSES[given["loss"]].paper, *(PAPERS[name] for name, value in used.items() if value)]
 
 
 def _pictures(folder: Path, found: Found) -> list[dict[str, str]]:
@@ -247,10 +243,11 @@ def _strip(found: Found) -> np.ndarray:
     return images.reshape(STRIPS, STEPS, *images.shape[1:])
 
 
-def shown_labels(generator: Any) -> list[int] | None:
-    """Labels of the samples that are drawn: eight in a row for each class, as far as they go."""
+def shown(generator: Any, seed: int) -> np.ndarray:
+    """Samples of the same latents each time: of a conditional generator eight of each class, as far as they go."""
     classes, count = generator.config.num_classes, SHOWN if generator.config.is_image else POINTS
-    return [number // 8 % classes for number in range(count)] if classes else None
+    labels = [number // 8 % classes for number in range(count)] if classes else None
+    return np.asarray(generator.generate(count, seed=seed, labels=labels, output_type="np"))
 
 
 def _real(rows: Sampled) -> np.ndarray:

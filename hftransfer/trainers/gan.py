@@ -101,8 +101,19 @@ def rows_of_an_update(training: Mapping[str, Any], discriminator_steps: int) -> 
     return int(batch * discriminator_steps * processes.state().num_processes)
 
 
-def check_batch(model: nn.Module, batch: int) -> None:
-    """Refuses batches of one row where there is batch normalisation."""
+def check_sizes(model: nn.Module, rows: int, batch: int, accumulated: int) -> None:
+    """Refuses fewer rows than an update of so many batches takes, and batches without statistics.
+
+    Raises:
+        HFTransferError: in one line.
+    """
+    world = processes.state().num_processes
+    wanted, parts = batch * accumulated * world, f"{batch} x {accumulated} batches x {world} processes"
+    if rows < wanted:
+        raise HFTransferError(
+            f"data: {rows} rows are fewer than the {wanted} of an update ({parts}); give more, or lower "
+            "training.per_device_train_batch_size"
+        )
     if batch == 1 and any(isinstance(module, BATCH_NORM) for module in model.modules()):
         raise HFTransferError(
             "training.per_device_train_batch_size: batch normalisation has no statistics of one row; raise it, or "
@@ -138,7 +149,7 @@ class GANTrainer(ExactTrainer):
             name: [value for value in player.parameters() if value.requires_grad] for name, player in players.items()
         }
         self.batches: list[dict[str, Tensor]] = []  # of the update that is being collected
-        self._check_sizes()
+        check_sizes(model, len(train_dataset), args.train_batch_size, args.gradient_accumulation_steps)
         self.watching = GanWatch(self)
         self.add_callback(Follow(model))
         self.add_callback(self.watching)
@@ -147,16 +158,6 @@ class GANTrainer(ExactTrainer):
     def update_rows(self) -> int:
         """Real rows of an update, on all processes."""
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-
-    def _check_sizes(self) -> None:
-        rows, batch = len(self.train_dataset), self.args.train_batch_size
-        if rows < self.update_rows:
-            parts = f"{batch} x {self.args.gradient_accumulation_steps} batches x {self.args.world_size} processes"
-            raise HFTransferError(
-                f"data: {rows} rows are fewer than the {self.update_rows} of an update ({parts}); give more, or lower "
-                "training.per_device_train_batch_size"
-            )
-        check_batch(self.model, batch)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return WholeUpdates(super()._get_train_sampler(train_dataset), self.update_rows)
