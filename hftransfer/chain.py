@@ -76,7 +76,7 @@ class Recipe:
 
     @property
     def last_checkpoint(self) -> Step | None:
-        makers = [step for step in self.steps if STAGES[step.verb].makes_checkpoint]
+        makers = [step for step in self.steps if STAGES[step.verb].makes == "checkpoint"]
         return makers[-1] if makers else None
 
 
@@ -268,7 +268,7 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     """A stage's options with what the chain gives: model, data, seed; and every reference checked."""
     function = verb(verb_)
     wanted = {option.name: option for option in options(function)}
-    makers = [step.id for step in before if STAGES[step.verb].makes_checkpoint]
+    makers = [step.id for step in before if STAGES[step.verb].makes == "checkpoint"]
     inherited = {
         "model": f"${makers[-1]}" if makers else "$model",
         "source": "$source",

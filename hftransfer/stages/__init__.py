@@ -2,14 +2,14 @@
 
 import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Stage(NamedTuple):
     """One line of `STAGES`."""
 
     does: str
-    makes_checkpoint: bool = True
+    makes: Literal["checkpoint", "vectors", ""] = "checkpoint"  # what later stages can refer to
 
 
 STAGES = {
@@ -17,8 +17,8 @@ STAGES = {
     "finetune": Stage("fit the labels of one data set"),
     "adapt": Stage("labels in the source domain, none in the target"),
     "gan": Stage("a generator against a discriminator"),
-    "compare": Stage("a checkpoint against a new network, on few labels", makes_checkpoint=False),
-    "evaluate": Stage("metrics of a checkpoint on a data set", makes_checkpoint=False),
+    "compare": Stage("a checkpoint against a new network, on few labels", makes=""),
+    "evaluate": Stage("metrics of a checkpoint on a data set", makes=""),
 }
 
 
