@@ -20,6 +20,7 @@ SHARED_DATA = ("source", "target", "unlabelled", "labelled")  # fields of a reci
 DATA_OPTIONS = (*SHARED_DATA, "data", "general")
 WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
+WRITTEN = {"checkpoint": "a checkpoint", "vectors": "vectors", "clusters": "clusters"}
 RUN_OPTIONS = {  # options of every verb that a recipe sets once for all its stages
     "output_dir": "the run's output_dir decides it; remove this key",
     # another division of the data would let one stage train on what the next one is tested on
@@ -268,9 +269,11 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     """A stage's options with what the chain gives: model, data, seed; and every reference checked."""
     function = verb(verb_)
     wanted = {option.name: option for option in options(function)}
-    makers = [step.id for step in before if STAGES[step.verb].makes == "checkpoint"]
+    takes = {**{name: "checkpoint" for name in wanted if name not in DATA_OPTIONS}, **STAGES[verb_].takes}
+    makers = {name: [step.id for step in before if STAGES[step.verb].makes == made] for name, made in takes.items()}
     inherited = {
-        "model": f"${makers[-1]}" if makers else "$model",
+        "model": "$model",
+        **{name: f"${makers[name][-1]}" for name in ("model", "data") if makers.get(name)},
         "source": "$source",
         "target": "$target",
         "seed": top["seed"],
@@ -290,9 +293,9 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     checked = validate(function, filled, prefix=f"{id_}.")
     for name, value in checked.items():
         for reference in _references(value):
-            _check_reference(f"{id_}.{name}", reference, top, () if name in DATA_OPTIONS else makers)
+            _check_reference(f"{id_}.{name}", reference, top, takes.get(name), makers.get(name, []))
         if name in DATA_OPTIONS and value is not None:
-            _check_data(f"{id_}.{name}", value, top)
+            _check_data(f"{id_}.{name}", value, top, makers.get(name, []))
     checked.pop("output_dir", None)
     return checked
 
@@ -303,23 +306,27 @@ def _references(value: Any) -> Iterator[str]:
             yield item[1:]
 
 
-def _check_reference(key: str, name: str, top: dict[str, Any], makers: Sequence[str]) -> None:
+def _check_reference(key: str, name: str, top: dict[str, Any], made: str | None, makers: Sequence[str]) -> None:
+    """`makers` are the earlier stages that make what this option takes."""
     data = key.rpartition(".")[2] in DATA_OPTIONS
-    shared = SHARED_DATA if data else ("model",)
+    shared = SHARED_DATA if data else ("model",) if made == "checkpoint" else ()
     if name in shared:
         if top[name] is None:
             raise HFTransferError(f"{name}: not given, and {key} needs it; add --{name}")
     elif name.partition("/")[0] not in makers:
-        what = "data of the recipe" if data else "earlier stage that makes a checkpoint"
+        stage = f"earlier stage that makes {WRITTEN[made]}" if made else ""
+        what = " and no ".join(filter(None, ["data of the recipe" if data else "", stage]))
         known = nearest(f"${name.partition('/')[0]}", [f"${option}" for option in (*shared, *makers)])
         raise HFTransferError(f"{key}: ${name} is no {what}{known}")
 
 
-def _check_data(key: str, value: Any, top: dict[str, Any]) -> None:
+def _check_data(key: str, value: Any, top: dict[str, Any], makers: Sequence[str]) -> None:
     from hftransfer.data import parse
 
     for item in value if isinstance(value, list) else [value]:
         reference = item[1:] if isinstance(item, str) and item.startswith("$") else None
+        if reference in makers:
+            continue
         if reference is not None:
             parse(top[reference], reference)
         else:

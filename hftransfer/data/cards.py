@@ -17,6 +17,7 @@ from hftransfer.data import demo as demo_module
 from hftransfer.data.spec import DataSpec, Spec, parse
 
 NUM_BINS = 12
+VECTOR_FILES = (".safetensors", ".parquet")
 STREAM_FINGERPRINT_ROWS = 100
 # arguments of `load_dataset` that say how to fetch, not what
 _HOW = ("cache_dir", "num_proc", "keep_in_memory", "download_mode", "download_config", "save_infos", "storage_options")
@@ -105,6 +106,8 @@ def _files(spec: Spec) -> Iterable[bytes]:
     if spec.kind == "saved":
         paths = sorted(Path(spec.path).rglob("*.arrow"))
         named = [(path.relative_to(spec.path).as_posix(), path) for path in paths]
+    elif spec.kind == "vectors":
+        named = [(path.name, path) for path in sorted(Path(spec.path).glob("*-*.*")) if path.suffix in VECTOR_FILES]
     else:
         named = [(split, Path(path)) for split, part in spec.files.items() for path in part]
     for name, path in named:

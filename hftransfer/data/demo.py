@@ -4,7 +4,7 @@
 The leading signature line of a docstring is dropped, because in PyTorch it often spells the module (`linalg.norm(A)`),
 which is the label. `demo/digits` and `demo/rendered_digits` are the vision pair: handwritten and drawn.
 `demo/docs`, `demo/varied_digits` and `demo/spoken_digits` are for pretraining, `demo/mixture` is for a generator; each
-has its own file.
+has its own file. `demo/blobs` is for clustering.
 """
 
 import functools
@@ -152,6 +152,16 @@ def varied_digits(config: str | None) -> "Dataset":
     return rendered(config)
 
 
+def blobs(config: str | None = None) -> "Dataset":
+    """The classic picture of k-means: 300 points around 4 centres; columns vector (two float64), label (ClassLabel)."""
+    from datasets import ClassLabel, Dataset, Features, List, Value
+    from sklearn.datasets import make_blobs
+
+    points, labels = make_blobs(300, centers=4, cluster_std=0.6, random_state=0)
+    features = Features({"vector": List(Value("float64"), length=2), "label": ClassLabel(names=list("0123"))})
+    return Dataset.from_dict({"vector": points.tolist(), "label": labels.tolist()}, features=features)
+
+
 def docs(config: str | None) -> "Dataset":
     """A package's own documentation, a document each: see `demo_docs`."""
     from hftransfer.data.demo_docs import docs as read
@@ -232,6 +242,7 @@ DEMOS = {
         ("numpy",),
         tuple(MIXTURES),
     ),
+    "blobs": Demo("300 points around 4 centres in the plane", "vector", blobs, ("scikit-learn",)),
 }
 
 

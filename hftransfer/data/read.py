@@ -30,6 +30,8 @@ def read(spec: Spec, kind: str = "text") -> Splits:
         return _splits(_demo(spec, kind))
     if spec.kind == "memory":
         return _splits(spec.data)
+    if spec.kind == "vectors":
+        raise HFTransferError(f"{spec.key}: '{display_name(spec)}' holds vectors, which `cluster` reads, not {kind}s")
     with quiet(show_bars=_size(spec) >= BAR_FROM_BYTES):
         if spec.kind == "saved":
             return _read_saved(spec)

@@ -36,6 +36,7 @@ SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".opus"), ("audiofolder", {})),
 }
 MEDIA = ("imagefolder", "audiofolder")
+VECTORS = "vectors.json"  # a folder with it is what `embed` left
 BUILDERS = tuple(dict.fromkeys(builder for builder, _ in SUFFIXES.values()))
 REFUSED = {
     "token": "the token is read from the environment (HF_TOKEN) and is never written into a recipe",
@@ -95,7 +96,8 @@ class Spec:
 
     Attributes:
         key: the YAML or command line key that errors name.
-        kind: where the rows are: an embedded demo, local files, a `save_to_disk` folder, the Hub, or memory.
+        kind: where the rows are: an embedded demo, local files, a `save_to_disk` folder, what `embed` left, the Hub,
+            or memory.
         path: what was given; for files `builder` and `files` (split -> paths) say what is read.
         columns: role ("text", "image", "audio", "label", "tokens", ...) -> column.
         arguments: further arguments of `load_dataset`, under its own names.
@@ -103,7 +105,7 @@ class Spec:
     """
 
     key: str
-    kind: Literal["demo", "files", "saved", "hub", "memory"]
+    kind: Literal["demo", "files", "saved", "vectors", "hub", "memory"]
     path: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -235,7 +237,7 @@ def _check_keys(arguments: Iterable[str], key: str, builders: Sequence[str]) -> 
         if name in REFUSED:
             raise HFTransferError(f"{key}.{name}: cannot be set, {REFUSED[name]}")
         if not builders:
-            raise HFTransferError(f"{key}.{name}: a dataset in memory takes only 'columns' beside it")
+            raise HFTransferError(f"{key}.{name}: only 'columns' can be given beside it")
         if name not in known:
             raise HFTransferError(f"{key}.{name}: unknown key{nearest(name, ['columns', *known])}")
 
@@ -280,6 +282,9 @@ def _file_spec(path: str | None, arguments: dict[str, Any], columns: dict[str, s
     patterns = arguments.get("data_files")
     parts = [part for part in (None if builder else path, arguments.get("data_dir")) if part]
     folder = os.path.expanduser(os.path.join(*parts)) if parts else ""
+    if patterns is None and os.path.isfile(os.path.join(folder, VECTORS)):
+        _check_keys(rest, key, ())
+        return Spec(key, "vectors", folder, columns)
     if patterns is None and _is_saved(folder):
         _check_keys(rest, key, BUILDERS)
         return Spec(key, "saved", folder, columns, rest)

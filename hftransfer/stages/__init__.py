@@ -1,15 +1,18 @@
 """The verbs, one a file, and the one table that names them."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
+
+Made = Literal["checkpoint", "vectors", "clusters"]
 
 
 class Stage(NamedTuple):
     """One line of `STAGES`."""
 
     does: str
-    makes: Literal["checkpoint", "vectors", ""] = "checkpoint"  # what later stages can refer to
+    makes: Made | None = "checkpoint"  # what later stages can refer to by `$id`
+    takes: Mapping[str, Made] = {}  # of its options, which take such a reference; `model` always takes a checkpoint
 
 
 STAGES = {
@@ -17,8 +20,8 @@ STAGES = {
     "finetune": Stage("fit the labels of one data set"),
     "adapt": Stage("labels in the source domain, none in the target"),
     "gan": Stage("a generator against a discriminator"),
-    "compare": Stage("a checkpoint against a new network, on few labels", makes=""),
-    "evaluate": Stage("metrics of a checkpoint on a data set", makes=""),
+    "compare": Stage("a checkpoint against a new network, on few labels", makes=None),
+    "evaluate": Stage("metrics of a checkpoint on a data set", makes=None),
 }
 
 

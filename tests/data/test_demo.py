@@ -61,7 +61,7 @@ def test_unknown_demos_and_image_demos_are_refused_with_a_way_out():
 
 
 def test_every_demo_is_described_in_one_line():
-    names = {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits", "mixture"}
+    names = {"api_docs", "digits", "rendered_digits", "varied_digits", "docs", "spoken_digits", "mixture", "blobs"}
     assert set(DEMOS) == names
     assert all(0 < len(entry.description) < 100 for entry in DEMOS.values())
 
@@ -80,3 +80,12 @@ def test_where_a_config_says_how_many_any_whole_number_does():
             unlabelled(f"demo/varied_digits/{wrong}", key="data", seed=0, kind="image")
     with pytest.raises(HFTransferError, match=r"^data: demo/digits has no config '40'; it has none"):
         unlabelled("demo/digits/40", key="data", seed=0, kind="image")
+
+
+def test_blobs_are_the_classic_call():
+    from sklearn.datasets import make_blobs
+
+    points, labels = make_blobs(300, centers=4, cluster_std=0.6, random_state=0)
+    found = demo("blobs")
+    np.testing.assert_array_equal(np.asarray(found["vector"][:]), points)
+    assert found["label"][:] == labels.tolist()
