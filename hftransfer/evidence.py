@@ -16,9 +16,9 @@ class Verdict(TypedDict):
 
 
 class Outcome(TypedDict):
-    """How the training itself ended, where there is nothing that it could be compared with."""
+    """How the stage ended, where there is nothing that it could be compared with: a training, or what was found."""
 
-    outcome: Literal["converged", "collapsed", "diverged", "undecided"]
+    outcome: Literal["converged", "collapsed", "diverged", "undecided", "found"]
     text: str  # one sentence or two, which may begin with the outcome and a colon
 
 
@@ -142,3 +142,4 @@ class Evidence(TypedDict):
     samples: NotRequired[Table]
     log: NotRequired[list[str]]
     pictures: NotRequired[list[Picture]]
+    pages: NotRequired[list[Picture]]  # to be opened by themselves, in the stage folder

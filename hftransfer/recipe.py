@@ -393,7 +393,12 @@ def _say_goodbye(folder: Path) -> None:
     from hftransfer import report
 
     Console(width=None if sys.stdout.isatty() else 140).print(report.summary_table(folder))
-    print(f"report: {folder / 'report.html'}\nmodel:  {folder / 'final'}")
+    places = [
+        ("report:", folder / "report.html"),
+        *(("page:", page) for page in sorted(folder.glob("*/explore.html"))),
+    ]
+    places += [("model:", folder / "final")] if (folder / "final").is_dir() else []
+    print("\n".join(f"{name:<8}{path}" for name, path in places))
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -94,9 +94,10 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
 def _question(record: RunRecord) -> str:
     """What the page answers first: of a training that is compared with nothing, not whether it helped."""
     told = [stage.evidence for stage in record.stages if _has_result(stage)]
-    alone = any(one.get("outcome") for one in told)
-    compared = any(one.get("verdict") or one.get("comparison") for one in told)
-    return "did it converge?" if alone and not compared else "did transfer help?"
+    outcomes = {one["outcome"]["outcome"] for one in told if one.get("outcome")}
+    if not outcomes or any(one.get("verdict") or one.get("comparison") for one in told):
+        return "did transfer help?"
+    return "what was found?" if "found" in outcomes else "did it converge?"
 
 
 def _has_result(stage: StageRecord) -> bool:
@@ -129,6 +130,11 @@ def _result(i: int, stage: StageRecord) -> dict[str, Any]:
         ],
         "figure": Markup(figures.before_after(comparisons, before, after, f"change-{i}")),
         "metrics": sorted(stage.metrics.items()),
+        "pages": [
+            (f"{stage.folder.name}/{Path(page['file']).name}", page["caption"])
+            for page in evidence.get("pages") or []
+            if (stage.folder / Path(page["file"]).name).is_file()
+        ],
     }
 
 
