@@ -153,7 +153,7 @@ def number_curves(curves: Mapping[str, Sequence[tuple[float, float, float]]], ch
         planes = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
         for plane, (name, curve) in zip(planes, curves.items(), strict=False):
             numbers, values, spread = (np.array(part, dtype=float) for part in zip(*curve, strict=True))
-            plane.axvline(chosen, color=PALETTE[1], linewidth=1.2, alpha=0.8)
+            plane.axvline(chosen, color=PALETTE[1], linewidth=1.2)
             plane.fill_between(numbers, values - spread, values + spread, color=PALETTE[0], alpha=0.18, linewidth=0)
             plane.plot(numbers, values, color=PALETTE[0], marker=".", markersize=4, linewidth=1.2)
             plane.set_title(name, loc="left")
