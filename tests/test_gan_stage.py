@@ -200,3 +200,18 @@ def test_folders_that_are_no_start(faces, tmp_path, tiny_bert):
     with pytest.raises(HFTransferError, match="no discriminator/ lies beside"):
         play(first.path / "raw", faces, tmp_path / "second")
     assert gan_playing.RAW == "raw"
+
+
+def test_any_network_that_reads_images_judges(faces, tmp_path):
+    from transformers import ViTImageProcessorPil, ViTMAEConfig, ViTMAEModel
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTMAEConfig(image_size=8, patch_size=4, num_channels=3, mask_ratio=0.0, **size)
+    ViTMAEModel(config).save_pretrained(tmp_path / "eyes")
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "eyes")
+    result = play("scratch/gan_conv", faces, tmp_path / "out", config=TINY, judge=str(tmp_path / "eyes"))
+    assert "eyes" in result.evidence["features"]
+    with pytest.raises(
+        HFTransferError, match=r"judge: .*MiniLM-L6-v2 reads texts; give a checkpoint that reads images"
+    ):
+        play("scratch/gan_conv", faces, tmp_path / "no", judge="sentence-transformers/all-MiniLM-L6-v2", config=TINY)

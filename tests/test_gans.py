@@ -345,6 +345,14 @@ def test_mistakes_in_what_is_asked_of_a_generator_are_told():
     assert (
         told(lambda: conditional.generate(2, labels=3)) == "labels: 3 is out of range; the classes are numbered 0 to 2"
     )
+    assert plain.config.num_classes == 0
+    assert told(lambda: plain.generate(2, labels="a")).startswith("labels: this network was made without classes")
+    conditional.config.id2label = {0: "cat", 1: "dog", 2: "owl"}
+    conditional.config.label2id = {"cat": 0, "dog": 1, "owl": 2}
+    named = conditional.generate(2, labels=["owl", "cat"])
+    torch.testing.assert_close(named, conditional.generate(2, labels=[2, 0]))
+    torch.testing.assert_close(conditional.generate(2, labels="dog"), conditional.generate(2, labels=1))
+    assert told(lambda: conditional.generate(2, labels="dgo")).startswith("labels: there is no class 'dgo'; did you")
     assert "-1 is out of range" in told(lambda: conditional.generate(2, labels=[0, -1]))
     assert "3 labels for 2 samples" in told(lambda: conditional.generate(2, labels=[0, 1, 2]))
     assert "whole number" in told(lambda: conditional.generate(2, labels=torch.tensor([0.5, 1])))

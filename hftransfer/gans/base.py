@@ -88,7 +88,8 @@ class Generator(GanNetwork):
         Args:
             n: how many.
             seed: of latents, and of labels that are drawn.
-            labels: one for all, or n of them; without, a conditional generator draws them evenly.
+            labels: one for all, or n of them, by number or by name; without, a conditional generator draws them
+                evenly.
             truncation: keeps the latents' numbers within this distance of 0: below 1 samples are more typical, and
                 less diverse. Hardly a number is beyond 4.
             output_type: `pt`, a tensor on the CPU, and `np`, an array, of the data's own units: images in [0, 1], as
@@ -104,7 +105,7 @@ class Generator(GanNetwork):
         if truncation is not None:
             inputs = latent.truncated(inputs, truncation)
         inputs = inputs.to(self.device, self.dtype)
-        wanted = labelling.asked(labels, n, self.config.num_classes, noise)
+        wanted = labelling.asked(labels, n, self.config.num_classes, noise, self.config.label2id)
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:

@@ -1,14 +1,14 @@
 """The labels that samples are asked for by, or judged as."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, nearest
 
-Labels: TypeAlias = int | Sequence[int] | Tensor
+Labels: TypeAlias = int | str | Sequence[int] | Sequence[str] | Tensor
 
 
 def checked(labels: Tensor | None, num_classes: int) -> Tensor | None:
@@ -33,8 +33,12 @@ def checked(labels: Tensor | None, num_classes: int) -> Tensor | None:
     return labels
 
 
-def asked(labels: Labels | None, n: int, num_classes: int, noise: torch.Generator) -> Tensor | None:
+def asked(
+    labels: Labels | None, n: int, num_classes: int, noise: torch.Generator, names: Mapping[str, int] | None = None
+) -> Tensor | None:
     """(n,) labels to generate: one for all, or one each; drawn evenly where a conditional generator is given none.
+
+    `names` are the classes' own, by which they can be asked for as well.
 
     Raises:
         HFTransferError: as `checked`, and for another number of labels than samples.
@@ -43,12 +47,23 @@ def asked(labels: Labels | None, n: int, num_classes: int, noise: torch.Generato
         return torch.randint(num_classes, (n,), generator=noise)
     if labels is None:
         return None
-    given = torch.as_tensor(labels).cpu()
+    given = torch.as_tensor(_numbered(labels, names or {}) if num_classes else 0).cpu()  # `checked` refuses the latter
     if given.is_floating_point() or given.dtype == torch.bool or given.dim() > 1:
-        raise HFTransferError("labels: expected a whole number, or a list of whole numbers")
+        raise HFTransferError("labels: expected a whole number or a name, or a list of them")
     given = given.long()
     if given.dim() and len(given) != n:
         raise HFTransferError(
             f"labels: {len(given)} labels for {n} samples; give one for each, or a single one for all"
         )
     return checked(given.expand(n), num_classes)
+
+
+def _numbered(labels: Labels, names: Mapping[str, int]) -> int | list[int] | Tensor:
+    """Classes by number, where some are given by name."""
+    if isinstance(labels, str):
+        if labels not in names:
+            raise HFTransferError(f"labels: there is no class '{labels}'{nearest(labels, names)}")
+        return names[labels]
+    if isinstance(labels, int | Tensor):
+        return labels
+    return [one if not isinstance(one, str) else int(_numbered(one, names)) for one in labels]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, set_seed
 
-from hftransfer import gans, models, processes
+from hftransfer import gans, inputs, models, processes
 from hftransfer.data.samples import Sampled, read_samples
-from hftransfer.errors import HFTransferError, nearest
+from hftransfer.errors import HFTransferError, nearest, renamed
 from hftransfer.quality import Quality
 from hftransfer.runs import CHECKPOINTS, StageFolder
 from hftransfer.stages import gan_record
@@ -61,7 +61,8 @@ def _check(given: Mapping[str, Any], model: GanModel, rows: Sampled) -> None:
 
 def _check_judge(given: Mapping[str, Any], rows: Sampled) -> None:
     if given["judge"] is not None:
-        models.config_of(given["judge"])
+        with renamed("model", "judge"):
+            _job_of(given["judge"])
         if rows.offset:
             raise HFTransferError("judge: it sees images, and the data are vectors, which are measured as they are")
     if given["by"] == "label_divergence" and not rows.names:
@@ -241,11 +242,28 @@ def _without_held_out(rows: Sampled, seed: int) -> Sampled:
 def _judge(given: Mapping[str, Any], rows: Sampled, path: Path) -> Any:
     """(network, reader, name) of what features are read from; None: the numbers themselves."""
     if given["judge"] is not None:
-        network = models.load(given["judge"], "image_classification")
+        network = models.load(given["judge"], _job_of(given["judge"]))
         return network, models.reader(given["judge"], "image"), models.public_name(given["judge"])
     if rows.offset or not rows.names:
         return None
     return own_judge(given, rows, path)
+
+
+def _job_of(judge: Any) -> str:
+    """A classifier tells classes as well; any other network that reads images has features.
+
+    Raises:
+        HFTransferError: it reads something else.
+    """
+    config = models.config_of(judge)
+    if inputs.kind_of(config) != "image":
+        name = models.public_name(judge)
+        raise HFTransferError(f"model: {name} reads {inputs.reads(judge)}s; give a checkpoint that reads images")
+    try:
+        models.class_for("image_classification", config)
+    except HFTransferError:
+        return "encoder"
+    return "image_classification"
 
 
 class _Looks:
