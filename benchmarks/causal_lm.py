@@ -45,7 +45,8 @@ from hftransfer import scratch
 from hftransfer.data.demo_docs import docs
 from hftransfer.data.divide import random_division
 from hftransfer.objectives.causal_lm import CausalLM
-from hftransfer.trainers.exact import has_bf16, training_arguments
+from hftransfer.processes import has_bf16
+from hftransfer.trainers.exact import training_arguments
 from hftransfer.trainers.pretraining import PretrainingTrainer
 
 LEARNT = 4096  # tokens of the tokenizer; a larger --vocabulary is the network's alone

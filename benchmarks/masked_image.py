@@ -50,7 +50,8 @@ from transformers import (
 )
 
 from hftransfer import data, objectives, scratch
-from hftransfer.trainers.exact import has_bf16, training_arguments
+from hftransfer.processes import has_bf16
+from hftransfer.trainers.exact import training_arguments
 from hftransfer.trainers.pretraining import PretrainingTrainer
 
 HELD_OUT_ROWS = 96

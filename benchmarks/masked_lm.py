@@ -34,7 +34,8 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 from hftransfer import data, inference, models
 from hftransfer.objectives.masked_lm import MaskedLM
-from hftransfer.trainers.exact import has_bf16, training_arguments
+from hftransfer.processes import has_bf16
+from hftransfer.trainers.exact import training_arguments
 from hftransfer.trainers.pretraining import PretrainingTrainer
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,6 +1,6 @@
 """No-grad forwards over a whole data set: length-sorted, batched by a token budget, shared among the processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,14 +101,27 @@ def features(encoder: nn.Module, inputs: Any) -> np.ndarray:
     return np.stack([one for (one,) in found])
 
 
-def over(rows: Any, lengths: Sequence[int] | None, make: Any, model: nn.Module, run: Any) -> list[tuple[Any, ...]]:
-    """What `run(model, batch)` gives for each row, in the rows' order, on every process alike."""
+def over(
+    rows: Any,
+    lengths: Sequence[int] | None,
+    make: Any,
+    model: nn.Module,
+    run: Any,
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    done: Callable[[int], Any] = lambda rows: None,
+) -> list[tuple[Any, ...]]:
+    """What `run(model, batch)` gives for each row, in the rows' order, on every process alike.
+
+    `done` is told how many rows each batch of this process had.
+    """
     state = processes.state()
     model.to(state.device).eval()
-    order = list(batches(lengths) if lengths is not None else _chunks(len(rows), ROWS_PER_BATCH))
+    order = list(batches(lengths, tokens_per_batch) if lengths is not None else _chunks(len(rows), ROWS_PER_BATCH))
     mine: list[tuple[int, tuple[Any, ...]]] = []
     for batch in order[state.process_index :: state.num_processes]:
         made = {name: value.to(state.device) for name, value in make([rows[i] for i in batch]).items()}
         outputs = [value.float().cpu().numpy() for value in run(model, made)]
         mine.extend(zip(batch, zip(*outputs, strict=True), strict=True))
+        done(len(batch))
     return [values for _, values in sorted(processes.gather(mine), key=lambda item: item[0])]

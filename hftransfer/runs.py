@@ -244,6 +244,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON file that holds a list, or an empty list when it is missing, cut off or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON: a number that is not finite becomes null, an object its type's name."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=_named, allow_nan=False)

@@ -31,6 +31,7 @@ from hftransfer.models.features import classify, features, first_position, last_
 from hftransfer.models.loading import PRETRAINING, classifies, load, load_reported, masked_lm_on, ready, reopen, save
 from hftransfer.models.quiet import brief, quiet_transformers
 from hftransfer.models.readers import READERS, for_words, hears, reader, tokenizer
+from hftransfer.models.sentences import Sentences, sentences
 
 __all__ = [
     "AUTO_CLASSES",
@@ -42,6 +43,7 @@ __all__ = [
     "TAKES",
     "Carried",
     "Checkpoint",
+    "Sentences",
     "brief",
     "check",
     "class_for",
@@ -73,6 +75,7 @@ __all__ = [
     "reopen",
     "resolve",
     "save",
+    "sentences",
     "skeleton",
     "tokenizer",
 ]

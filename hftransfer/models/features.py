@@ -1,5 +1,6 @@
 """What a network says of an example: one vector from a backbone, and class logits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,29 +23,43 @@ def pooling(config: Any) -> str:
 
 
 def pool(states: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
-    """(batch, length, width) -> (batch, width): mean over real tokens, last real token, or the first."""
-    if how == "cls":
-        return states[:, 0]
+    """(batch, length, width) -> (batch, width): mean or max over real tokens, the last real one, or the first."""
     if attention_mask is None:
-        return states.mean(1) if how == "mean" else states[:, -1]
+        if how in ("mean", "max"):
+            return states.mean(1) if how == "mean" else states.amax(1)
+        return states[:, 0 if how == "cls" else -1]
+    if how == "max":
+        return states.masked_fill(~attention_mask[..., None].bool(), -torch.inf).amax(1)
     if how == "mean":
         weights = attention_mask[..., None].to(states.dtype)
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
     positions = torch.arange(states.shape[1], device=states.device)
-    last = (positions * attention_mask).argmax(1)  # also right when the padding is on the left
-    return states[torch.arange(len(states), device=states.device), last]
+    # also right when the padding is on the left
+    place = attention_mask.int().argmax(1) if how == "cls" else (positions * attention_mask).argmax(1)
+    return states[torch.arange(len(states), device=states.device), place]
 
 
-def features(backbone: nn.Module, inputs: dict[str, Tensor], how: str | None = None) -> Tensor:
+def features(
+    backbone: nn.Module, inputs: dict[str, Tensor], how: str | None = None, layers: Sequence[int] = ()
+) -> Tensor:
     """One vector for each example, (batch, width), from a BERT-, GPT- or ViT-style backbone, or a discriminator.
 
-    `how` its states become one is `pool`'s, by default the backbone's own. A discriminator has but one.
+    `how` its states become one is `pool`'s, by default the backbone's own; the states are the last ones, or the mean
+    of some `layers`' as transformers numbers them, 0 what the first layer sees. A discriminator has but one vector.
     """
     from hftransfer.gans import Discriminator
 
     if isinstance(backbone, Discriminator):
         return backbone.features(inputs["pixel_values"])
-    states = backbone(**inputs).last_hidden_state  # (batch, length, width)
+    if backbone.config.model_type == "vit_mae":  # it would hide a random part: of a mask_ratio of 0 it hides none
+        pixels = inputs["pixel_values"]
+        count = (pixels.shape[-1] // backbone.config.patch_size) * (pixels.shape[-2] // backbone.config.patch_size)
+        inputs = {**inputs, "noise": torch.arange(float(count), device=pixels.device).expand(len(pixels), -1)}
+    if layers:
+        hidden = backbone(**inputs, output_hidden_states=True).hidden_states
+        states = torch.stack([hidden[layer] for layer in layers]).mean(0)
+    else:
+        states = backbone(**inputs).last_hidden_state  # (batch, length, width)
     mask = inputs.get("attention_mask")
     fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
     return pool(states, mask if fitting else None, how or pooling(backbone.config))

@@ -22,7 +22,7 @@ from hftransfer.methods import METHODS
 from hftransfer.objectives.next_tokens import NextTokens
 from hftransfer.tasks.answers import following
 from hftransfer.trainers.averaging import MovingAverage
-from hftransfer.trainers.exact import estimated_steps, has_bf16, training_arguments
+from hftransfer.trainers.exact import estimated_steps, training_arguments
 from hftransfer.trainers.finetuning import FinetuningTrainer, labelled_units
 from hftransfer.trainers.thawing import Thaw
 from hftransfer.trainers.watching import Watch
@@ -114,7 +114,7 @@ def autocast(given: Mapping[str, Any]) -> Any:
     """The automatic precision that training has, for what is made once in its place."""
     training = given["training"]
     wanted = training.get("bf16")
-    half = has_bf16() if wanted is None and not training.get("fp16") else bool(wanted)
+    half = processes.has_bf16() if wanted is None and not training.get("fp16") else bool(wanted)
     return torch.autocast(processes.state().device.type, torch.bfloat16, enabled=half)
 
 

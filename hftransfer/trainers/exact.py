@@ -42,7 +42,7 @@ def training_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> 
     _refuse_what_cannot_run(given)
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if "bf16" not in given and "fp16" not in given and precision == "no":
-        given["bf16"] = has_bf16()
+        given["bf16"] = processes.has_bf16()
     house: dict[str, Any] = {
         "output_dir": str(folder),
         "seed": seed,
@@ -123,14 +123,6 @@ def _about(given: Mapping[str, Any], error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def has_bf16() -> bool:
-    """Whether bf16 is computed by the hardware. A CPU without it is about 80 times slower in bf16 than in fp32."""
-    if processes.has_accelerator():
-        return bool(torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def estimated_steps(training: Mapping[str, Any], num_rows: int) -> int:

@@ -125,6 +125,8 @@ def by_player(optimizer: Any, weights: Mapping[str, Sequence[Tensor]], game: Gam
             if "betas" in group:
                 changed["betas"] = player.betas
             values = [value for value in group["params"] if id(value) in own]
-            if values:
+            if place and values and not player.weight_decay and groups and groups[-1]["player"] == name:
+                groups[-1]["params"] = [*groups[-1]["params"], *values]  # nothing tells them apart, and a group costs
+            elif values:
                 groups.append({**group, **changed, "params": values, "player": name})
     optimizer.param_groups = groups
