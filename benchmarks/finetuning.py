@@ -49,9 +49,9 @@ from hftransfer import tasks
 from hftransfer.adapters.parts import targets
 from hftransfer.cache import Cache
 from hftransfer.methods import DEFAULTS
+from hftransfer.processes import has_bf16
 from hftransfer.signatures import validate
 from hftransfer.stages import choosing, finetuning
-from hftransfer.processes import has_bf16
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO = '{"path": "demo/api_docs", "name": "scipy"}'

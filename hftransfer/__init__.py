@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hftransfer.errors import HFTransferError
 
 if TYPE_CHECKING:
+    from hftransfer.embedding import embed
     from hftransfer.recipe import run
     from hftransfer.runs import Result
     from hftransfer.stages.adapt import adapt
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from hftransfer.stages.pretrain import pretrain
 
 __version__ = "0.1.0"
-__all__ = ["HFTransferError", "Result", "adapt", "compare", "evaluate", "finetune", "gan", "pretrain", "run"]
+__all__ = ["HFTransferError", "Result", "adapt", "compare", "embed", "evaluate", "finetune", "gan", "pretrain", "run"]
 
 
 def __getattr__(name: str) -> Any:
     from hftransfer.stages import STAGES, verb
 
+    if name == "embed":
+        from hftransfer.embedding import embed
+
+        return embed
     if name in STAGES:
         return verb(name)
     if name == "run":

@@ -19,7 +19,8 @@ class Chunk(NamedTuple):
     numbers: list[int]  # each row's in the data; blank texts are left out
     content: Dataset  # column text, image or audio; images and sounds as they are stored
     kept: Dataset  # what goes with the vectors: the content under its own name, and other columns
-    end: int  # rows of the data up to here, with those that were left out
+    read: int  # rows of the data that this is of, with those that are left out
+    end: int  # rows of the data up to here
 
 
 class Source(NamedTuple):
@@ -62,12 +63,14 @@ class Source(NamedTuple):
                 f"'{self.content}', and {len(missing) - 1} more near it; fill or remove them"
             )
         places = [place for place, value in enumerate(values) if self.kind != "text" or value.strip()]
-        end = first + len(rows)
+        read = len(rows)
         rows = rows if len(places) == len(rows) else rows.select(places)
         kept = rows.select_columns(list(self.kept))
         if len(self.splits) > 1:
             kept = kept.add_column(SPLIT, [split] * len(kept))
-        return Chunk([first + place for place in places], only_content(rows, self.content, self.kind), kept, end)
+        return Chunk(
+            [first + place for place in places], only_content(rows, self.content, self.kind), kept, read, first + read
+        )
 
 
 def _pieces(part: Any, size: int) -> Iterator[tuple[int, Any]]:

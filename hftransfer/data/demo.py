@@ -153,7 +153,7 @@ def varied_digits(config: str | None) -> "Dataset":
 
 
 def blobs(config: str | None = None) -> "Dataset":
-    """The classic picture of k-means: 300 points around 4 centres; columns vector (two numbers), label (ClassLabel)."""
+    """The classic picture of k-means: 300 points around 4 centres; columns vector (2 numbers), label (ClassLabel)."""
     from datasets import ClassLabel, Dataset, Features, List, Value
     from sklearn.datasets import make_blobs
 

@@ -20,6 +20,7 @@ STAGES = {
     "finetune": Stage("fit the labels of one data set"),
     "adapt": Stage("labels in the source domain, none in the target"),
     "gan": Stage("a generator against a discriminator"),
+    "embed": Stage("a vector for each row", makes="vectors"),
     "compare": Stage("a checkpoint against a new network, on few labels", makes=None),
     "evaluate": Stage("metrics of a checkpoint on a data set", makes=None),
 }

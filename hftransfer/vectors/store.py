@@ -7,6 +7,7 @@
 A shard is there when its line is in `shards.json`, which is written last: what a kill leaves is made again.
 """
 
+import glob
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, Image, List, Value
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -140,10 +141,13 @@ class Vectors:
             first += len(shard)
 
     def rows(self) -> Dataset:
-        """Column `row`, and what was kept of the data."""
-        files = [str(self.folder / shard["rows"]) for shard in self.info["shards"]]
+        """Column `row`, and what was kept of the data; sounds as they are stored, images as images."""
+        files = [glob.escape(str(self.folder / shard["rows"])) for shard in self.info["shards"]]
         with quiet():
-            return Dataset.from_parquet(files)
+            found = Dataset.from_parquet(files)
+            for name, feature in found.features.items():
+                found = found.cast_column(name, Image()) if isinstance(feature, Image) else found
+        return found
 
     def dataset(self) -> Dataset:
         """The same with the column `embedding`, as `Dataset.add_faiss_index` takes it."""
