@@ -90,6 +90,7 @@ def labelled_inputs(
     kind: str | None = None,
     reader: Any = None,
     labels: np.ndarray | None = None,
+    left_out: bool = False,
 ) -> Inputs:
     """Rows of a labelled data set (columns text, image or audio, and label) for a checkpoint's classifier.
 
@@ -101,11 +102,13 @@ def labelled_inputs(
         kind: what the network reads, where the checkpoint does not tell.
         reader: what makes its inputs, by default the checkpoint's own.
         labels: (rows, ...) the column `label` by default.
+        left_out: whether any number of images or sounds may be left out because they cannot be read.
 
     Raises:
         HFTransferError: when too many images or sounds cannot be read.
     """
     config, kind = models.config_of(model), kind or reads(model)
+    limit = {"most": 1.0} if left_out else {}
     labels = np.asarray(content["label"]) if labels is None else labels
     reader = models.reader(model, kind) if reader is None else reader
     if kind == "text":
@@ -113,9 +116,9 @@ def labelled_inputs(
         rows = text.tokenize(content, reader, max_length)
         return Inputs(rows, labels, lambda batch: text.padded(reader, batch), text.lengths(rows))
     if kind == "image":
-        found = images.readable(content, key=key, channels=getattr(config, "num_channels", 3))
+        found = images.readable(content, key=key, channels=getattr(config, "num_channels", 3), **limit)
         return Inputs(found, labels[found.numbers], image_batch(reader, config))
-    heard = sounds.readable(content, key=key, sampling_rate=reader.sampling_rate)
+    heard = sounds.readable(content, key=key, sampling_rate=reader.sampling_rate, **limit)
     labels = labels[list(heard.numbers)]
     if kind_of(config) == "image":
         pictures = spectrograms.SpectrogramBatch(reader)

@@ -65,16 +65,17 @@ class ImageRows:
         return (self[row] for row in range(len(self)))
 
 
-def readable(rows: Dataset, *, key: str, channels: int) -> ImageRows:
+def readable(rows: Dataset, *, key: str, channels: int, most: float = MOST_UNREADABLE) -> ImageRows:
     """Decodes every image once and keeps those that are images.
 
     Args:
         rows: column `image`, not decoded: {"bytes", "path"}.
         key: names the data in errors.
         channels: 1 for grey, 3 for RGB; images of the other kind are converted.
+        most: share of the rows that may fail to decode; of 1 all may, and nothing is left.
 
     Raises:
-        HFTransferError: more than `MOST_UNREADABLE` of the images do not decode, or none does.
+        HFTransferError: more than `most` of the images do not decode, or none does.
     """
     if channels not in MODES:
         raise HFTransferError(f"{key}: a model of {channels} channels reads no images; use one of 1 (grey) or 3 (RGB)")
@@ -94,15 +95,15 @@ def readable(rows: Dataset, *, key: str, channels: int) -> ImageRows:
                 decoded = decoded if num_bytes <= KEPT_BYTES else None
                 if decoded is not None:
                     decoded.append(pixels)
-    _judge(bad, len(rows), key)
+    _judge(bad, len(rows), key, most)
     return ImageRows(rows.select(good) if bad else rows, decoded, channels, good)
 
 
-def _judge(bad: list[str], total: int, key: str) -> None:
+def _judge(bad: list[str], total: int, key: str, most: float) -> None:
     names = ", ".join(bad[:NAMED]) + (", ..." if len(bad) > NAMED else "")
-    if len(bad) == total:
+    if len(bad) == total and most < 1:
         raise HFTransferError(f"{key}: none of {total} images decodes ({names}); give files that Pillow reads")
-    if len(bad) > max(1, MOST_UNREADABLE * total):
+    if len(bad) > max(1, most * total):
         raise HFTransferError(f"{key}: {len(bad)} of {total} images do not decode ({names}); repair or remove them")
     if bad:
         logger.warning("%s: %d of %d images do not decode and are skipped: %s", key, len(bad), total, names)

@@ -53,7 +53,9 @@ class SoundRows:
         return SoundRows(waveforms, self.sampling_rate, [self.numbers[place] for place in places])
 
 
-def readable(rows: Dataset, *, key: str, sampling_rate: int, shortest: float = SHORTEST) -> SoundRows:
+def readable(
+    rows: Dataset, *, key: str, sampling_rate: int, shortest: float = SHORTEST, most: float = MOST_UNUSABLE
+) -> SoundRows:
     """Decodes every sound and keeps those in which something is heard.
 
     Args:
@@ -61,9 +63,10 @@ def readable(rows: Dataset, *, key: str, sampling_rate: int, shortest: float = S
         key: names the data in errors.
         sampling_rate: in Hz; sounds of another are resampled, and a log line says so.
         shortest: in seconds; shorter sounds cannot be used.
+        most: share of the rows that cannot be used; of 1 all may, and nothing is left.
 
     Raises:
-        HFTransferError: more than `MOST_UNUSABLE` of the sounds do not decode, are too short or silent, or all are;
+        HFTransferError: more than `most` of the sounds do not decode, are too short or silent, or all are;
             or a package is missing.
     """
     soundfile, soxr = _packages()
@@ -86,7 +89,7 @@ def readable(rows: Dataset, *, key: str, sampling_rate: int, shortest: float = S
             waveform = soxr.resample(waveform, rate, sampling_rate)
         waveforms.append(waveform)
         good.append(place)
-    _judge(bad, len(rows), key)
+    _judge(bad, len(rows), key, most)
     for rate, number in sorted(resampled.items()):
         logger.info("%s: resampled %d sounds from %d to %d Hz", key, number, rate, sampling_rate)
     return SoundRows(waveforms, sampling_rate, good)
@@ -135,13 +138,13 @@ def _fault(waveform: Waveform, rate: int, shortest: float) -> str:
     return "is silent" if np.abs(waveform - waveform.mean()).max() < QUIETEST else ""
 
 
-def _judge(bad: list[str], total: int, key: str) -> None:
+def _judge(bad: list[str], total: int, key: str, most: float) -> None:
     told = ", ".join(bad[:NAMED]) + (", ..." if len(bad) > NAMED else "")
-    if len(bad) == total:
+    if len(bad) == total and most < 1:
         raise HFTransferError(
             f"{key}: none of {total} sounds can be used ({told}); give sounds, as wav, flac, ogg or mp3"
         )
-    if len(bad) > max(1, MOST_UNUSABLE * total):
+    if len(bad) > max(1, most * total):
         raise HFTransferError(f"{key}: {len(bad)} of {total} sounds cannot be used ({told}); repair or remove them")
     if bad:
         logger.warning("%s: %d of %d sounds cannot be used and are skipped: %s", key, len(bad), total, told)

@@ -24,11 +24,15 @@ class Sentences(NamedTuple):
     pooling: str | None = None
     normalize: bool = False
     max_length: int | None = None
-    prompts: Mapping[str, str] = MappingProxyType({})
+    prompts: dict[str, str] = {}
+    prompt: str = ""  # that stands before each text where none is asked for
+    unknown: tuple[str, ...] = ()  # kinds of further modules, which change its vectors
 
 
 def sentences(model: Any) -> Sentences:
-    """Reads the modules of a checkpoint; one in memory, or that has a module we do not know, tells nothing of pooling.
+    """Reads the modules of a checkpoint, or of what an adapter is put on; one in memory tells nothing.
+
+    Where there is a module that we do not know, nothing is told of pooling: what it would be for is missing.
 
     Files and fields are those of sentence-transformers: `modules.json`, `1_Pooling/config.json`,
     `sentence_bert_config.json` and `config_sentence_transformers.json`.
@@ -36,17 +40,23 @@ def sentences(model: Any) -> Sentences:
     name = getattr(model, "name_or_path", "") if isinstance(model, nn.Module) else model
     if not name:
         return Sentences()
-    folder = resolve(name).folder
-    file = folder / "modules.json"
-    modules = runs.read_list(file)
+    folder = resolve(name).holding("modules.json")
+    modules = runs.read_list(folder / "modules.json")
     kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
     own = runs.read_json(folder / "config_sentence_transformers.json")
     length = runs.read_json(folder / "sentence_bert_config.json").get("max_seq_length")
     prompts = {key: text for key, text in (own.get("prompts") or {}).items() if text}
     paths = [module.get("path", "") for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
     how = _pooling(runs.read_json(folder / paths[0] / "config.json")) if len(paths) == 1 else None
-    known = set(kinds) <= {"Transformer", "Pooling", "Normalize"}
-    return Sentences(how if known else None, known and "Normalize" in kinds, length, prompts)
+    unknown = tuple(kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize"))
+    return Sentences(
+        pooling=None if unknown else how,
+        normalize=not unknown and "Normalize" in kinds,
+        max_length=length,
+        prompts=prompts,
+        prompt=prompts.get(own.get("default_prompt_name"), ""),
+        unknown=unknown,
+    )
 
 
 def _pooling(config: dict[str, Any]) -> str | None:

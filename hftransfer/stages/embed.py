@@ -41,7 +41,9 @@ def embed(
     ] = None,
     bf16: Annotated[bool | None, Field(description="compute in bf16; null: where the hardware does")] = None,
     dtype: Annotated[str, OneOf(DTYPES), Field(description="of the stored numbers")] = "float32",
-    tokens_per_batch: Annotated[int, Field(ge=16, description="of texts; longer ones make smaller batches")] = 4096,
+    tokens_per_batch: Annotated[
+        int | None, Field(ge=16, description="of texts, padding included; null: 2048 on a CPU, 32768 elsewhere")
+    ] = None,
     rows_per_shard: Annotated[
         int, Field(gt=0, description="rows that are read, sorted by length and written together")
     ] = 20_000,

@@ -16,6 +16,7 @@ from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
 LONGEST = 512  # tokens, where a checkpoint has no limit of its own
+FEW, MANY = 2048, 32768  # tokens of a batch: a CPU's caches hold few, an accelerator idles on them
 
 
 class Embedded(NamedTuple):
@@ -119,11 +120,12 @@ class Embedder:
     Args:
         manner: what `settled` gives.
         bf16: compute in bf16; None: where the hardware does.
-        tokens_per_batch: of texts, padding included.
+        tokens_per_batch: of texts, padding included; None: as many as the hardware takes well.
     """
 
-    def __init__(self, manner: Manner, *, bf16: bool | None = None, tokens_per_batch: int = 4096) -> None:
-        self.manner, self.tokens_per_batch = manner, tokens_per_batch
+    def __init__(self, manner: Manner, *, bf16: bool | None = None, tokens_per_batch: int | None = None) -> None:
+        self.manner = manner
+        self.tokens_per_batch = tokens_per_batch or (MANY if processes.has_accelerator() else FEW)
         self.network = models.load(manner.model, "encoder")
         if self.network.config.model_type == "vit_mae":
             self.network.config.mask_ratio = 0.0

@@ -4,11 +4,13 @@
     embeddings-00000.safetensors    one tensor, embeddings (rows, width)
     rows-00000.parquet              row, the number in the data, and the columns that were kept
 
-A shard is there when its line is in `shards.json`, which is written last: what a kill leaves is made again.
+A shard is there when its record is, which is written last: what a kill leaves is made again. Records lie among the
+checkpoints of the stage folder, which go when it is finished.
 """
 
 import glob
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +28,6 @@ from hftransfer.data.read import quiet
 from hftransfer.data.spec import VECTORS
 from hftransfer.errors import HFTransferError
 
-SHARDS = "shards.json"  # of a folder that is not finished
 TENSOR = "embeddings"
 ROW = "row"
 _DTYPES = {"F32": np.float32, "F16": np.float16}
@@ -37,11 +38,10 @@ class Writer:
     """Fills a folder shard by shard, and goes on after those that are whole."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.records = folder, folder / runs.CHECKPOINTS
+        self.records.mkdir(exist_ok=True)
         self.shards: list[dict[str, Any]] = []
-        for shard in runs.read_list(folder / SHARDS):
-            if any(not _whole(folder / shard[part]["file"], shard[part]) for part in ("embeddings", "rows")):
-                break
+        while shard := self._stored(len(self.shards)):
             self.shards.append(shard)
 
     @property
@@ -61,7 +61,7 @@ class Writer:
             vectors: (n, width) float32 or float16.
             rows: n rows: column `row`, and what is kept of the data.
             read: rows of the data up to the end of this shard.
-            facts: JSON-able counts that the end of the work sums up.
+            facts: JSON-able, for whoever finishes the work.
         """
         number = len(self.shards)
         names = {"embeddings": f"{TENSOR}-{number:05d}.safetensors", "rows": f"rows-{number:05d}.parquet"}
@@ -70,20 +70,30 @@ class Writer:
             rows.to_parquet(self.folder / names["rows"])
         files = {part: {"file": name, **_facts(self.folder / name)} for part, name in names.items()}
         self.shards.append({**files, "count": len(vectors), "read": read, "facts": dict(facts)})
-        runs.write_text(self.folder / SHARDS, json.dumps(self.shards, indent=1))
+        runs.write_json(self._record(number), self.shards[-1])
 
     def finish(self, info: Mapping[str, Any]) -> None:
         """Writes what the folder is; from now on it is one."""
         shards = [
             {"embeddings": shard["embeddings"]["file"], "rows": shard["rows"]["file"], "count": shard["count"]}
             for shard in self.shards
+            if shard["count"]
         ]
         runs.write_json(self.folder / VECTORS, {**info, "rows": self.rows, "shards": shards})
-        (self.folder / SHARDS).unlink()
         keep = {name for shard in shards for name in (shard["embeddings"], shard["rows"])}
         for stale in [*self.folder.glob(f"{TENSOR}-*.safetensors"), *self.folder.glob("rows-*.parquet")]:
             if stale.name not in keep:
                 stale.unlink()
+        shutil.rmtree(self.records)
+
+    def _record(self, number: int) -> Path:
+        return self.records / f"shard-{number:05d}.json"
+
+    def _stored(self, number: int) -> dict[str, Any]:
+        """The record of a shard whose files are what it says, else nothing."""
+        shard = runs.read_json(self._record(number))
+        parts = [shard[part] for part in ("embeddings", "rows")] if shard else []
+        return shard if all(_whole(self.folder / part["file"], part) for part in parts) else {}
 
 
 def _facts(file: Path) -> dict[str, Any]:
