@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hftransfer.errors import HFTransferError, nearest
+from hftransfer.runs import fingerprint
 from hftransfer.signatures import validate
 
 
@@ -31,7 +32,7 @@ def embed(
         options: of the verb, as `python -m hftransfer.recipe embed_and_cluster --help` lists them.
 
     Raises:
-        HFTransferError: in one line, for anything wrong with these.
+        HFTransferError: in one line, for anything wrong with these, and for an array that lacks rows of the data.
     """
     from datasets import Dataset
 
@@ -45,18 +46,24 @@ def embed(
         data = Dataset.from_dict({"text": list(data)})
     if output_dir is None:
         given = validate(verb, {"model": model, "data": data, **options}, "embed: ")
-        output_dir = _cache() / _short(identity(verb, given, models=["model"], data=["data"]))
-    made = open_vectors(verb(model, data, output_dir=str(output_dir), **options).path)
+        output_dir = _cache(given["data"]) / fingerprint(identity(verb, given, models=["model"], data=["data"]))
+    result = verb(model, data, output_dir=str(output_dir), **options)
+    left_out = result.metrics["rows_left_out"]
+    if returns == "array" and left_out:
+        raise HFTransferError(
+            f"embed: returns: {left_out} rows were left out (blank texts, or what cannot be read), so an array's rows "
+            "are not the data's; use dataset, whose column row tells them, or remove those rows"
+        )
+    made = open_vectors(result.path)
     return made.dataset() if returns == "dataset" else made.array()
 
 
-def _cache() -> Path:
+def _cache(data: Any) -> Path:
     from huggingface_hub.constants import HF_HOME
 
+    from hftransfer.data.spec import parse
+
+    spec = parse(data, "embed: data")
+    if spec.kind == "memory" and spec.streaming:  # known by its first rows: others may begin alike
+        raise HFTransferError("embed: output_dir: a stream in memory cannot be found again; name a folder")
     return Path(HF_HOME) / "hftransfer" / "vectors"
-
-
-def _short(facts: Any) -> str:
-    from hftransfer.runs import fingerprint
-
-    return fingerprint(facts)

@@ -64,6 +64,13 @@ def check_length(model: Any, max_length: int) -> None:
         check_positions(config, max_length, models.first_position(models.skeleton(config, "encoder")))
 
 
+def positions(model: Any) -> int | None:
+    """Tokens of the longest text that a checkpoint has positions for; None where it counts none."""
+    config = models.config_of(model)
+    count = getattr(config, "max_position_embeddings", None) or 0  # XLNet says -1
+    return count - models.first_position(models.skeleton(config, "encoder")) if count > 0 else None
+
+
 def padding_behind(reader: Any, config: Any) -> Any:
     """A tokenizer that pads where a network can bear it: a decoder counts positions from the row's first token.
 

@@ -320,11 +320,13 @@ def test_data_and_checkpoints_that_do_not_fit(tiny_bert, tmp_path):
     with pytest.raises(HFTransferError, match="prompt: eyes reads images"):
         vectors(eyes(tmp_path / "eyes"), "demo/digits", tmp_path / "c", prompt="a ")
     network = BertModel.from_pretrained(tiny_bert)
-    network.embeddings.word_embeddings.weight.data[:] = torch.nan
+    reader = AutoTokenizer.from_pretrained(tiny_bert)
+    network.embeddings.word_embeddings.weight.data[reader.convert_tokens_to_ids("oven")] = torch.nan
     network.save_pretrained(tmp_path / "broken")
-    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "broken")
-    with pytest.raises(HFTransferError, match=r"broken gives numbers that are not finite for 3 rows, first of them 1"):
-        vectors(tmp_path / "broken", Dataset.from_dict({"text": texts(3)}), tmp_path / "d")
+    reader.save_pretrained(tmp_path / "broken")
+    data = Dataset.from_dict({"text": ["soup", "pan", " ", "soup pan", "pan oven"]})
+    with pytest.raises(HFTransferError, match=r"broken gives numbers that are not finite for 1 rows \(row 5\)"):
+        vectors(tmp_path / "broken", data, tmp_path / "d", rows_per_shard=2)
     with pytest.raises(HFTransferError, match=r"vectors: .* holds none; give a folder that `embed` left"):
         open_vectors(tmp_path)
     found = vectors(tiny_bert, Dataset.from_dict({"text": texts(3)}), tmp_path / "e")

@@ -3,14 +3,16 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
-import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
+from numpy.typing import NDArray
 
 from hftransfer import runs
 from hftransfer.data import demo as demo_module
@@ -44,21 +46,39 @@ def describe(dataset: Dataset, *, name: str, role: str, lengths: Sequence[int] |
     card = {"role": role, "name": name, "rows": len(dataset), "labels": labels}
     if lengths is None and "text" not in dataset.column_names:
         return card
-    words = lengths is None
-    measured = [len(text.split()) for text in dataset["text"]] if lengths is None else [int(n) for n in lengths]
-    histogram = {"unit": "words" if words else "tokens", **_histogram(measured)}
-    return {**card, "lengths": histogram, "median_length": int(statistics.median(measured) if measured else 0)}
+    if lengths is None:
+        return {**card, **lengths_of(Counter(len(text.split()) for text in dataset["text"]), "words")}
+    return {**card, **lengths_of(Counter(int(length) for length in lengths), "tokens")}
 
 
-def _histogram(lengths: Sequence[int]) -> dict[str, Any]:
+def lengths_of(rows: Mapping[int, int], unit: str) -> dict[str, Any]:
+    """What a card says of lengths: `lengths` and `median_length`.
+
+    Args:
+        rows: how many there are of each length.
+        unit: "words" or "tokens".
+    """
+    values = np.array(sorted(rows), dtype=np.int64)
+    counts = np.array([rows[value] for value in values.tolist()], dtype=np.int64)
+    median = int(_quantile(values, counts, 0.5)) if len(values) else 0
+    return {"lengths": {"unit": unit, **_histogram(values, counts)}, "median_length": median}
+
+
+def _quantile(values: NDArray[np.int64], counts: NDArray[np.int64], share: float) -> float:
+    """As of `counts[i]` rows of each value in order; between two rows, the share of the way."""
+    place = share * (int(counts.sum()) - 1)
+    low, high = values[np.searchsorted(counts.cumsum(), [math.floor(place), math.ceil(place)], side="right")]
+    return float(low + (high - low) * (place - math.floor(place)))
+
+
+def _histogram(values: NDArray[np.int64], counts: NDArray[np.int64]) -> dict[str, Any]:
     """Bins of a round width that reach the 98th percentile: one huge document must not flatten the picture."""
-    values = np.asarray(lengths, dtype=np.int64)
-    reach = float(np.percentile(values, 98)) if len(values) else 1.0
+    reach = _quantile(values, counts, 0.98) if len(values) else 1.0
     steps = (factor * 10**power for power in range(9) for factor in (1, 2, 4, 5, 8))
     step = next(step for step in steps if step * NUM_BINS > reach)
     edges = np.arange(0, step * (NUM_BINS + 1), step)
-    counts, _ = np.histogram(np.minimum(values, edges[-1]), bins=edges)
-    return {"edges": edges.tolist(), "counts": counts.tolist(), "longer": int((values > edges[-1]).sum())}
+    binned, _ = np.histogram(np.minimum(values, edges[-1]), bins=edges, weights=counts)
+    return {"edges": edges.tolist(), "counts": binned.tolist(), "longer": int(counts[values > edges[-1]].sum())}
 
 
 def fingerprint(spec: DataSpec | Spec, key: str = "data") -> str:

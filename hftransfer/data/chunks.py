@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from datasets import Dataset, IterableDataset
+from datasets import Audio, Dataset, Features, Image, IterableDataset, Value
 
+from hftransfer.data.demo import DEMOS
 from hftransfer.data.read import quiet, read
 from hftransfer.data.rows import STORED, column, find_columns, only_content
 from hftransfer.data.spec import DataSpec, Spec, display_name, parse
+from hftransfer.data.vectors import find_vectors
 from hftransfer.errors import HFTransferError, nearest
 
 SPLIT = "split"  # the column that says which, where there are several
@@ -98,12 +100,19 @@ def open_source(spec: DataSpec | Spec, *, key: str, kind: str, columns: Sequence
         HFTransferError: no column of this kind can be told, or one that is asked for is not there.
     """
     parsed = parse(spec, key)
+    if parsed.kind == "demo" and DEMOS[parsed.path.removeprefix("demo/")].kind == "vector":
+        raise _vectors_already(parsed, kind)
     splits = {name: _typed(part) for name, part in read(parsed, kind).items()}
     splits = {name: part for name, part in splits.items() if isinstance(part, IterableDataset) or len(part)}
     if not splits:
         raise HFTransferError(f"{key}: '{display_name(parsed)}' has no rows")
     features = next(iter(splits.values())).features
-    content, label = find_columns(features, parsed, need_label=False, kind=kind)
+    try:
+        content, label = find_columns(features, parsed, need_label=False, kind=kind)
+    except HFTransferError as error:
+        if _only_numbers(features, parsed):
+            raise _vectors_already(parsed, kind) from error
+        raise
     for name in columns or ():
         if name not in features:
             raise HFTransferError(f"columns: '{display_name(parsed)}' has no column '{name}'{nearest(name, features)}")
@@ -112,6 +121,21 @@ def open_source(spec: DataSpec | Spec, *, key: str, kind: str, columns: Sequence
         if kind != "text":
             splits = {name: part.cast_column(content, STORED[kind]) for name, part in splits.items()}
     return Source(parsed, splits, content, label if label in kept else None, tuple(dict.fromkeys(kept)), kind)
+
+
+def _only_numbers(features: Features, spec: Spec) -> bool:
+    """Whether the rows are vectors, and nothing that a network could read is beside them."""
+    try:
+        _, label = find_vectors(features, spec)
+    except HFTransferError:
+        return False
+    others = [feature for name, feature in features.items() if name != label]
+    return not any(isinstance(feature, Image | Audio) or feature == Value("string") for feature in others)
+
+
+def _vectors_already(spec: Spec, kind: str) -> HFTransferError:
+    holds = f"'{display_name(spec)}' holds vectors already, not {kind}s"
+    return HFTransferError(f"{spec.key}: {holds}; `cluster` takes them as they are")
 
 
 def _typed(part: Any) -> Any:

@@ -46,6 +46,9 @@ def features(
 
     `how` its states become one is `pool`'s, by default the backbone's own; the states are the last ones, or the mean
     of some `layers`' as transformers numbers them, 0 what the first layer sees. A discriminator has but one vector.
+
+    Raises:
+        HFTransferError: the layers' states are of several sizes.
     """
     from hftransfer.gans import Discriminator
 
@@ -57,12 +60,17 @@ def features(
         inputs = {**inputs, "noise": torch.arange(float(count), device=pixels.device).expand(len(pixels), -1)}
     if layers:
         hidden = backbone(**inputs, output_hidden_states=True).hidden_states
-        states = torch.stack([hidden[layer] for layer in layers]).mean(0)
+        chosen = [hidden[layer] for layer in layers]
+        if len({one.shape for one in chosen}) > 1:
+            raise HFTransferError("layers: these have states of several sizes, which have no mean; name one of them")
+        states = torch.stack(chosen).mean(0)
     else:
         states = backbone(**inputs).last_hidden_state  # (batch, length, width)
     mask = inputs.get("attention_mask")
-    fitting = mask is not None and mask.shape == states.shape[:2]  # speech networks shorten their input
-    return pool(states, mask if fitting else None, how or pooling(backbone.config))
+    if mask is not None and mask.shape != states.shape[:2]:  # speech networks shorten their input
+        shorten = getattr(backbone, "_get_feature_vector_attention_mask", None)
+        mask = shorten(states.shape[1], mask) if shorten else None
+    return pool(states, mask, how or pooling(backbone.config))
 
 
 def classify(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ class Sentences(NamedTuple):
     pooling: str | None = None
     normalize: bool = False
     max_length: int | None = None
-    prompts: dict[str, str] = {}
+    prompts: Mapping[str, str] = MappingProxyType({})
     prompt: str = ""  # that stands before each text where none is asked for
     unknown: tuple[str, ...] = ()  # kinds of further modules, which change its vectors
 

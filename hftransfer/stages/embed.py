@@ -28,8 +28,9 @@ def embed(
         bool | None, Field(description="vectors of length 1; null: as the checkpoint is meant to be used")
     ] = None,
     prompt: Annotated[
-        str, Field(description="put before each text; or the name of a prompt that the checkpoint carries")
-    ] = "",
+        str | None,
+        Field(description="put before each text, or the name of a prompt that the checkpoint carries; null: its own"),
+    ] = None,
     truncate_dim: Annotated[
         int | None, Field(gt=0, description="keep the first numbers of each vector (Matryoshka checkpoints)")
     ] = None,

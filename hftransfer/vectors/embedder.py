@@ -15,7 +15,9 @@ from hftransfer import inference, inputs, models, processes
 from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
-LONGEST = 512  # tokens, where a checkpoint has no limit of its own
+LONGEST = 512  # tokens, where a tokenizer has no limit of its own
+UNLIMITED = 10**6  # tokens, from which on a tokenizer means none
+NAMED = 3  # rows that an error names
 FEW, MANY = 2048, 32768  # tokens of a batch: a CPU's caches hold few, an accelerator idles on them
 
 
@@ -24,8 +26,7 @@ class Embedded(NamedTuple):
 
     vectors: Array  # (n, width) float32
     places: list[int]  # of the rows that they are of: images and sounds that cannot be read are left out
-    tokens: int  # of texts, all together
-    cut: int  # texts that fill the longest row
+    lengths: list[int]  # of texts, in tokens
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Manner:
     prompt: str
     width: int
     max_length: int  # of texts, in tokens
+    missing: tuple[str, ...] = ()  # modules of sentence-transformers that the vectors do not go through
 
     @property
     def says(self) -> str:
@@ -61,7 +63,7 @@ def settled(
     pooling: str = "auto",
     layers: Sequence[int] | None = None,
     normalize: bool | None = None,
-    prompt: str = "",
+    prompt: str | None = None,
     truncate_dim: int | None = None,
     max_length: int | None = None,
 ) -> Manner:
@@ -71,32 +73,39 @@ def settled(
         HFTransferError: in one line, for what the checkpoint cannot do.
     """
     config, kind = models.config_of(model), inputs.reads(model)
-    name = models.public_name(model)
+    name, width = models.public_name(model), getattr(config, "hidden_size", None)
     if getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"):
         raise HFTransferError(f"model: {name} ({config.model_type}) has two parts and no one vector; choose another")
+    if not isinstance(width, int):
+        raise HFTransferError(f"model: {name} ({config.model_type}) has no states of one width; choose another")
+    if not hasattr(config, "hidden_size"):
+        more = "; give its discriminator" if config.model_type.endswith("_generator") else ""
+        raise HFTransferError(f"model: {name} ({config.model_type}) reads no rows that it has a vector for{more}")
     alone = config.model_type.endswith("_discriminator")
-    told = models.sentences(model)
     if alone and (pooling != "auto" or layers):
         raise HFTransferError(f"{'layers' if layers else 'pooling'}: a discriminator has one vector; leave it out")
     _check_layers(layers or (), config)
-    width = int(config.hidden_size)
     if truncate_dim is not None and truncate_dim > width:
         raise HFTransferError(f"truncate_dim: {name} has vectors of {width} numbers, fewer than {truncate_dim}")
     if prompt and kind != "text":
         raise HFTransferError(f"prompt: {name} reads {kind}s, before which no text can be put; remove it")
+    told = models.sentences(model)
     return Manner(
         model=model,
         kind=kind,
         pooling="own" if alone else (told.pooling or models.pooling(config)) if pooling == "auto" else pooling,
         layers=tuple(layers or ()),
         normalize=told.normalize if normalize is None else normalize,
-        prompt=told.prompts.get(prompt, prompt),
+        prompt=told.prompt if prompt is None else told.prompts.get(prompt, prompt),
         width=truncate_dim or width,
-        max_length=_longest(model, config, told, max_length) if kind == "text" else 0,
+        max_length=_longest(model, told, max_length) if kind == "text" else 0,
+        missing=told.unknown,
     )
 
 
 def _check_layers(layers: Sequence[int], config: Any) -> None:
+    if layers and config.model_type == "lstm":
+        raise HFTransferError("layers: this lstm runs all its layers at once and tells the last one's; leave it out")
     count = getattr(config, "num_hidden_layers", 0)
     wrong = next((layer for layer in layers if not -count - 1 <= layer <= count), None)
     if wrong is not None:
@@ -105,13 +114,15 @@ def _check_layers(layers: Sequence[int], config: Any) -> None:
         )
 
 
-def _longest(model: Any, config: Any, told: models.Sentences, asked: int | None) -> int:
+def _longest(model: Any, told: models.Sentences, asked: int | None) -> int:
+    """Tokens of the longest text: as asked for, else the checkpoint's own limit, and never beyond its positions."""
     if asked is not None:
         inputs.check_length(model, asked)
         return asked
-    positions = getattr(config, "max_position_embeddings", None) or LONGEST
     own = told.max_length or models.tokenizer(model).model_max_length
-    return int(min(own, positions if told.max_length is None else own, 10**6 if told.max_length else LONGEST))
+    own = own if own < UNLIMITED else LONGEST
+    positions = inputs.positions(model)
+    return int(min(own, positions or own))
 
 
 class Embedder:
@@ -136,35 +147,62 @@ class Embedder:
         """(n, width) of some texts."""
         return self(Dataset.from_dict({"text": list(texts)}), key="texts").vectors
 
-    def __call__(self, content: Dataset, *, key: str, done: Callable[[int], Any] = lambda rows: None) -> Embedded:
-        """The vectors of rows with the one column text, image or audio.
+    def __call__(
+        self,
+        content: Dataset,
+        *,
+        key: str,
+        numbers: Sequence[int] | None = None,
+        done: Callable[[int], Any] = lambda rows: None,
+    ) -> Embedded:
+        """The vectors of rows.
+
+        Args:
+            content: the one column text, image or audio.
+            key: how errors name the data.
+            numbers: each row's in the data, by which errors name it; by default its place here.
+            done: told how many rows each batch of this process had.
 
         Raises:
-            HFTransferError: too many images or sounds cannot be read, or a vector is not finite; names the row.
+            HFTransferError: a vector is not finite; names the rows.
         """
         manner = self.manner
         if manner.prompt:
             content = Dataset.from_dict({"text": [manner.prompt + text for text in content["text"]]})
         read = inputs.labelled_inputs(
             content, manner.model, key=key, max_length=manner.max_length, kind=manner.kind, reader=self.reader,
-            labels=np.arange(len(content)),
+            labels=np.arange(len(content)), left_out=True,
         )  # fmt: skip
         device = processes.state().device.type
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             found = inference.over(
                 read.rows, read.lengths, read.batch, self.network, self._pooled,
-                tokens_per_batch=self.tokens_per_batch, done=done,
+                tokens_per_batch=self._budget, done=done,
             )  # fmt: skip
-        vectors = np.stack([one for (one,) in found]).astype(np.float32, copy=False)
+        vectors = np.stack([one for (one,) in found]) if found else np.zeros((0, manner.width))
         places = [int(place) for place in read.labels]
-        wrong = [places[row] for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
+        self._check(vectors, places if numbers is None else [numbers[place] for place in places])
+        lengths = [int(length) for length in read.lengths or ()] if manner.kind == "text" else []
+        return Embedded(vectors.astype(np.float32, copy=False), places, lengths)
+
+    @property
+    def _budget(self) -> int:
+        """Of a batch, in what rows' lengths are counted. A sound is alone where padding would change it."""
+        if self.manner.kind != "sound":
+            return self.tokens_per_batch
+        config = self.network.config
+        masked = getattr(self.reader, "return_attention_mask", False)
+        told = masked and getattr(config, "feat_extract_norm", "group") == "layer"
+        return self.tokens_per_batch * int(config.inputs_to_logits_ratio) if told else 1
+
+    def _check(self, vectors: Array, numbers: Sequence[int]) -> None:
+        wrong = [numbers[int(place)] + 1 for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
         if wrong:
+            named = ", ".join(map(str, wrong[:NAMED])) + (", ..." if len(wrong) > NAMED else "")
             raise HFTransferError(
-                f"model: {models.public_name(manner.model)} gives numbers that are not finite for {len(wrong)} rows, "
-                f"first of them {wrong[0] + 1}; its weights or that row are broken"
+                f"model: {models.public_name(self.manner.model)} gives numbers that are not finite for {len(wrong)} "
+                f"rows (row {named}); its weights or these rows are broken{', or bf16: false helps' * self.bf16}"
             )
-        lengths = read.lengths if manner.kind == "text" and read.lengths is not None else []
-        return Embedded(vectors, places, sum(lengths), sum(length >= manner.max_length for length in lengths))
 
     def _pooled(self, network: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor]:
         how = None if self.manner.pooling == "own" else self.manner.pooling
