@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hftransfer import inference, inputs, models, processes
+from hftransfer.data import text
 from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
@@ -140,7 +141,8 @@ class Embedder:
         self.network = models.load(manner.model, "encoder")
         if self.network.config.model_type == "vit_mae":
             self.network.config.mask_ratio = 0.0
-        self.reader = models.reader(manner.model, manner.kind)
+        reader = models.reader(manner.model, manner.kind)
+        self.reader = inputs.padding_behind(reader, self.network.config) if manner.kind == "text" else reader
         self.bf16 = processes.has_bf16() if bf16 is None else bf16
 
     def texts(self, texts: Sequence[str]) -> Array:
@@ -166,13 +168,7 @@ class Embedder:
         Raises:
             HFTransferError: a vector is not finite; names the rows.
         """
-        manner = self.manner
-        if manner.prompt:
-            content = Dataset.from_dict({"text": [manner.prompt + text for text in content["text"]]})
-        read = inputs.labelled_inputs(
-            content, manner.model, key=key, max_length=manner.max_length, kind=manner.kind, reader=self.reader,
-            labels=np.arange(len(content)), left_out=True,
-        )  # fmt: skip
+        manner, read = self.manner, self._read(content, key)
         device = processes.state().device.type
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             found = inference.over(
@@ -184,6 +180,20 @@ class Embedder:
         self._check(vectors, places if numbers is None else [numbers[place] for place in places])
         lengths = [int(length) for length in read.lengths or ()] if manner.kind == "text" else []
         return Embedded(vectors.astype(np.float32, copy=False), places, lengths)
+
+    def _read(self, content: Dataset, key: str) -> inputs.Inputs:
+        """The rows that can be read, each labelled by its place."""
+        manner, places = self.manner, np.arange(len(content))
+        if manner.kind != "text":
+            return inputs.labelled_inputs(
+                content, manner.model, key=key, max_length=manner.max_length, kind=manner.kind, reader=self.reader,
+                labels=places, left_out=True,
+            )  # fmt: skip
+        texts = [manner.prompt + one for one in content["text"][:]]
+        only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+        ids = self.reader(texts, truncation=True, max_length=manner.max_length, **only_ids)["input_ids"]
+        rows = [{"input_ids": row} for row in ids]
+        return inputs.Inputs(rows, places, lambda batch: text.padded(self.reader, batch), [len(row) for row in ids])
 
     @property
     def _budget(self) -> int:
