@@ -30,7 +30,7 @@ class Sentences(NamedTuple):
 
 
 def sentences(model: Any) -> Sentences:
-    """Reads the modules of a checkpoint, or of what an adapter is put on; one in memory tells nothing.
+    """Reads the modules of a checkpoint, or of what an adapter is put on; of one in memory, where it was loaded from.
 
     Where there is a module that we do not know, nothing is told of pooling: what it would be for is missing.
 

@@ -50,6 +50,7 @@ def run(folder: StageFolder, given: Mapping[str, Any]) -> None:
         if writer:
             facts = embedding_record.facts(chunk, made, source, manner)
             writer.add(made.vectors.astype(given["dtype"]), _rows(chunk, made), read=chunk.end, facts=facts)
+        del chunk, made  # before the next ones are made
     seconds = time.monotonic() - started
     if not processes.agree(writer.rows if writer else 0):
         raise HFTransferError(f"data: '{display_name(source.spec)}' has no row that can be embedded")
@@ -78,6 +79,7 @@ def _embedded(source: Source, embedder: Embedder, size: int, start: int) -> Iter
             bar.n = chunk.end
             bar.refresh()
             yield chunk, made
+            del chunk, made
 
 
 def _rows(chunk: Chunk, made: Embedded) -> Dataset:
