@@ -20,7 +20,10 @@ ROOMS = {  # what may be called where
     r"\btorch\.load\(": (),
     r"import pickle|import joblib": (),
     r"yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)": (),  # _Loader is a SafeLoader
-    r"\bimport sklearn|from sklearn": ("metrics.py", "data/demo.py", "data/palette.py", "functional/few_labels.py"),
+    r"\bimport sklearn|from sklearn": (
+        *("metrics.py", "data/demo.py", "data/palette.py", "functional/few_labels.py"),
+        *(f"clusters/{name}.py" for name in ("describe", "methods", "number", "reduce", "scores")),
+    ),
     r"\bimport peft|from peft": ("adapters/wrapping.py", "adapters/beginning.py", "adapters/saving.py"),
     r"trust_remote_code=": (),
     r"\bTrainer\)|\bTrainer\(": ("trainers/exact.py", "trainers/adaptation.py", "trainers/pretraining.py"),
