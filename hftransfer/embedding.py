@@ -43,6 +43,9 @@ def embed(
     if returns not in ("dataset", "array"):
         raise HFTransferError(f"embed: returns: there is no '{returns}'{nearest(returns, ('dataset', 'array'))}")
     if isinstance(data, Sequence) and not isinstance(data, str):
+        wrong = next((place for place, one in enumerate(data) if not isinstance(one, str)), None)
+        if wrong is not None:
+            raise HFTransferError(f"embed: data: a list holds texts, and its item {wrong + 1} is {data[wrong]!r}")
         data = Dataset.from_dict({"text": list(data)})
     if output_dir is None:
         given = validate(verb, {"model": model, "data": data, **options}, "embed: ")

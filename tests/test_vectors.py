@@ -280,6 +280,10 @@ def test_an_array_has_the_rows_of_the_data(tiny_bert, tmp_path, monkeypatch):
     assert rows["row"][:] == [0, 1]
     with pytest.raises(HFTransferError, match="returns: 1 rows were left out"):
         hftransfer.embed(str(tiny_bert), ["soup", "pan", " "], returns="array")
+    with pytest.raises(HFTransferError, match="data: a list holds texts, and its item 2 is 3"):
+        hftransfer.embed(str(tiny_bert), ["soup", 3])
+    with pytest.raises(HFTransferError, match="has no rows"):
+        hftransfer.embed(str(tiny_bert), [])
     stream = Dataset.from_dict({"text": TEXTS}).to_iterable_dataset()
     with pytest.raises(HFTransferError, match="output_dir: a stream in memory cannot be found again"):
         hftransfer.embed(str(tiny_bert), stream)
