@@ -27,6 +27,7 @@ AUTO_CLASSES = {
     "token_classification": "AutoModelForTokenClassification",
     "image_classification": "AutoModelForImageClassification",
     "audio_classification": "AutoModelForAudioClassification",
+    "image_text": "AutoModelForZeroShotImageClassification",
 }
 TAKES = {  # the architectures whose weights a class without an Auto class can begin with
     "ViTMAEForPreTraining": ("vit_mae", "vit"),
