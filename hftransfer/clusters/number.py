@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from hftransfer.clusters.methods import TREES, by_size, fit, hierarchy
 from hftransfer.clusters.scores import silhouette, stability
-from hftransfer.functional.gap_statistic import dispersion, first_within, gap, uniform_reference
+from hftransfer.functional.gap_statistic import dispersion, first_within, gap, knee, uniform_reference
 
 Array = NDArray[Any]
 MOST_ROWS = 3000  # that numbers are tried on
@@ -57,24 +57,36 @@ _CURVES = ("silhouette", "gap", "stability", "Calinski-Harabasz", "Davies-Bouldi
 
 
 def vote(curves: dict[str, Curve]) -> tuple[int, str]:
-    """The median of what three curves are for (the smaller of two in the middle), and that in words.
+    """The median of what three curves are for, and that in words; of two the larger, for too few clusters hide more.
 
-    The silhouette is for where it is highest. The gap is for the smallest number whose gap is no worse than the next
-    one's less its standard error (Tibshirani et al. 2001), and for none if there is no such number. Stability is for
-    the largest number that is as stable as the most stable one, within one standard error.
+    The silhouette is for where it is highest, and for none where that is the largest number tried. The gap is for the
+    smallest number whose gap is no worse than the next one's less its standard error (Tibshirani et al. 2001), and
+    where there is none for its knee. Stability is for the largest number that is as stable as the most stable one,
+    within one standard error.
     """
-    shapes = {name: np.array([value for _, value, _ in curves[name]]) for name in ("silhouette", "gap", "stability")}
     numbers = [k for k, _, _ in curves["gap"]]
-    votes: dict[str, int | None] = {"silhouette": numbers[int(np.nanargmax(shapes["silhouette"]))]}
-    votes["gap"] = first_within(numbers, list(shapes["gap"]), [spread for _, _, spread in curves["gap"]])
+    shapes = {name: np.array([value for _, value, _ in curves[name]]) for name in ("silhouette", "gap", "stability")}
+    highest = numbers[int(np.nanargmax(shapes["silhouette"]))]
+    rising = len(numbers) > 1 and highest == numbers[-1]
     best = int(shapes["stability"].argmax())
     least = shapes["stability"][best] - curves["stability"][best][2]
-    votes["stability"] = max(k for k, value in zip(numbers, shapes["stability"], strict=True) if value >= least)
+    first = first_within(numbers, list(shapes["gap"]), [spread for _, _, spread in curves["gap"]])
+    bend = None if first is not None else knee(numbers, list(shapes["gap"]))
+    votes = {
+        "silhouette": None if rising else highest,
+        "gap": bend if first is None else first,
+        "stability": max(k for k, value in zip(numbers, shapes["stability"], strict=True) if value >= least),
+    }
     given = sorted(number for number in votes.values() if number is not None)
-    chosen = given[(len(given) - 1) // 2]
-    told = ", ".join(f"{name} {'for none' if number is None else f'for {number}'}" for name, number in votes.items())
-    agree = "they agree" if len(set(given)) == 1 and len(given) == 3 else f"the median of the votes is {chosen}"
-    return chosen, f"{told}; {agree}"
+    chosen = given[len(given) // 2]
+    told = {
+        "silhouette": "silhouette still rising at the end" if rising else f"silhouette {highest}",
+        "gap": f"gap {first}" if first is not None else f"gap always rising, its knee {bend}" if bend else "gap none",
+        "stability": f"stability {votes['stability']}",
+    }
+    agree = len(set(given)) == 1
+    how = "they agree" if agree else "their median" if len(given) == 3 else "the larger of the two"
+    return chosen, f"{'; '.join(told.values())}; {how}, {chosen}, is taken"
 
 
 def _groupings(rows: Array, ks: Sequence[int], method: str, seed: int) -> list[Array]:

@@ -39,3 +39,15 @@ def first_within(numbers: Sequence[int], gaps: Sequence[float], errors: Sequence
         if gaps[place] >= gaps[place + 1] - errors[place + 1]:
             return numbers[place]
     return None
+
+
+def knee(numbers: Sequence[int], values: Sequence[float]) -> int | None:
+    """Where a rising, flattening curve bends most: the farthest above the line from its first point to its last.
+
+    After Satopaa et al. 2011, Finding a "kneedle" in a haystack. None where no point lies above that line.
+    """
+    x, y = np.asarray(numbers, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if len(x) < 3:
+        return None
+    above = y - (y[0] + (x - x[0]) * (y[-1] - y[0]) / (x[-1] - x[0]))
+    return int(numbers[int(above.argmax())]) if above.max() > 0 else None
