@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +273,36 @@ def test_images_that_cannot_be_read_are_left_out_wherever_they_are(painted, tmp_
         file.write_bytes(b"none")
     with pytest.raises(HFTransferError, match="no row that can be embedded"):
         embed(model, data, output_dir=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("kind", ["image", "sound"])
+def test_pictures_and_sounds_outlive_their_files(kind, pictures, tones, tmp_path, monkeypatch):
+    """They are read in pieces, of which no vector knows."""
+    torch.manual_seed(0)
+    heard = kind == "sound"
+    network = ViTModel(ViTConfig(image_size=16, patch_size=4, num_channels=1 if heard else 3, **SMALL))
+    reader = ASTFeatureExtractor(sampling_rate=8000, num_mel_bins=16, max_length=16)
+    reader = reader if heard else ViTImageProcessorPil(size={"height": 16, "width": 16})
+    model, data = saved(tmp_path / "m", network, reader), tones if heard else pictures
+    whole = embed(model, data, output_dir=str(tmp_path / "whole"), bf16=False)
+    monkeypatch.setattr("hftransfer.vectors.embedder.PIECE", 7)
+    parts = embed(model, data, output_dir=str(tmp_path / "parts"), bf16=False)
+    files = [file for file in sorted(Path(data).rglob("*")) if file.is_file()]
+    stored = {file.name: file.read_bytes() for file in files[: len(files) // 2]}
+    shutil.rmtree(data)
+    found = open_vectors(parts.path)
+    np.testing.assert_allclose(found.array(), open_vectors(whole.path).array(), atol=1e-5)
+    column = found.rows().with_format("arrow")[:][{"image": "image", "sound": "audio"}[kind]].to_pylist()
+    assert not any("/" in row["path"] for row in column)  # nothing tells where they lay
+    assert {row["path"]: row["bytes"] for row in column[: len(stored)]} == stored
+
+
+def test_numbers_too_large_for_a_half_are_told(tiny_bert, word_tokenizer, tmp_path):
+    network = BertModel.from_pretrained(tiny_bert)
+    network.encoder.layer[-1].output.LayerNorm.bias.data[0] = 1e5
+    model = saved(tmp_path / "m", network, word_tokenizer)
+    with pytest.raises(HFTransferError, match=r"dtype: float16 does not reach to 1e\+05; use float32"):
+        embed(model, Dataset.from_dict({"text": TEXTS}), dtype="float16", bf16=False, output_dir=str(tmp_path / "o"))
 
 
 def test_an_array_has_the_rows_of_the_data(tiny_bert, tmp_path, monkeypatch):

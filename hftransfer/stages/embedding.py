@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from hftransfer import models, processes
 from hftransfer.data.chunks import SPLIT, Chunk, Source, open_source
@@ -49,7 +50,7 @@ def run(folder: StageFolder, given: Mapping[str, Any]) -> None:
         tokens += sum(made.lengths)
         if writer:
             facts = embedding_record.facts(chunk, made, source, manner)
-            writer.add(made.vectors.astype(given["dtype"]), _rows(chunk, made), read=chunk.end, facts=facts)
+            writer.add(_stored(made.vectors, given["dtype"]), _rows(chunk, made), read=chunk.end, facts=facts)
         del chunk, made  # before the next ones are made
     seconds = time.monotonic() - started
     if not processes.agree(writer.rows if writer else 0):
@@ -80,6 +81,13 @@ def _embedded(source: Source, embedder: Embedder, size: int, start: int) -> Iter
             bar.refresh()
             yield chunk, made
             del chunk, made
+
+
+def _stored(vectors: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """The numbers as they are kept."""
+    if len(vectors) and np.abs(vectors).max() > np.finfo(dtype).max:
+        raise HFTransferError(f"dtype: {dtype} does not reach to {np.abs(vectors).max():.3g}; use float32")
+    return vectors.astype(dtype)
 
 
 def _rows(chunk: Chunk, made: Embedded) -> Dataset:

@@ -18,6 +18,7 @@ from hftransfer.errors import HFTransferError
 Array = NDArray[Any]
 LONGEST = 512  # tokens, where a tokenizer has no limit of its own
 UNLIMITED = 10**6  # tokens, from which on a tokenizer means none
+PIECE = 512  # images or sounds that are decoded together: more would not be kept until they are embedded
 NAMED = 3  # rows that an error names
 FEW, MANY = 2048, 32768  # tokens of a batch: a CPU's caches hold few, an accelerator idles on them
 
@@ -168,6 +169,20 @@ class Embedder:
         Raises:
             HFTransferError: a vector is not finite; names the rows.
         """
+        size = PIECE if self.manner.kind != "text" else len(content)
+        vectors, places, lengths = [np.zeros((0, self.manner.width), np.float32)], [], []
+        for start in range(0, len(content), size or 1):
+            piece = content.select(range(start, min(start + size, len(content))))
+            found = self._piece(piece, key, done)
+            vectors.append(found.vectors)
+            places += [start + place for place in found.places]
+            lengths += found.lengths
+        made = Embedded(np.concatenate(vectors), places, lengths)
+        self._check(made.vectors, places if numbers is None else [numbers[place] for place in places])
+        return made
+
+    def _piece(self, content: Dataset, key: str, done: Callable[[int], Any]) -> Embedded:
+        """The vectors of as many rows as are read together."""
         manner, read = self.manner, self._read(content, key)
         device = processes.state().device.type
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
@@ -175,11 +190,10 @@ class Embedder:
                 read.rows, read.lengths, read.batch, self.network, self._pooled,
                 tokens_per_batch=self._budget, done=done,
             )  # fmt: skip
-        vectors = np.stack([one for (one,) in found]) if found else np.zeros((0, manner.width))
+        vectors = np.stack([one for (one,) in found]) if found else np.zeros((0, manner.width), np.float32)
         places = [int(place) for place in read.labels]
-        self._check(vectors, places if numbers is None else [numbers[place] for place in places])
         lengths = [int(length) for length in read.lengths or ()] if manner.kind == "text" else []
-        return Embedded(vectors.astype(np.float32, copy=False), places, lengths)
+        return Embedded(vectors, places, lengths)
 
     def _read(self, content: Dataset, key: str) -> inputs.Inputs:
         """The rows that can be read, each labelled by its place."""

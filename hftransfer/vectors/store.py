@@ -19,7 +19,9 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, Image, List, Value
+import pyarrow.parquet as pq
+from datasets import Audio, Dataset, Features, Image, List, Value
+from datasets.table import embed_table_storage
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -30,6 +32,7 @@ from hftransfer.errors import HFTransferError
 
 TENSOR = "embeddings"
 ROW = "row"
+MEDIA_AT_ONCE = 100  # images or sounds of a parquet file that are read and written together
 _DTYPES = {"F32": np.float32, "F16": np.float16}
 Array = NDArray[Any]
 
@@ -66,8 +69,7 @@ class Writer:
         number = len(self.shards)
         names = {"embeddings": f"{TENSOR}-{number:05d}.safetensors", "rows": f"rows-{number:05d}.parquet"}
         save_file({TENSOR: np.ascontiguousarray(vectors)}, self.folder / names["embeddings"])
-        with quiet():
-            rows.to_parquet(self.folder / names["rows"])
+        _write(rows, self.folder / names["rows"])
         files = {part: {"file": name, **_facts(self.folder / name)} for part, name in names.items()}
         self.shards.append({**files, "count": len(vectors), "read": read, "facts": dict(facts)})
         runs.write_json(self._record(number), self.shards[-1])
@@ -94,6 +96,16 @@ class Writer:
         shard = runs.read_json(self._record(number))
         parts = [shard[part] for part in ("embeddings", "rows")] if shard else []
         return shard if all(_whole(self.folder / part["file"], part) for part in parts) else {}
+
+
+def _write(rows: Dataset, file: Path) -> None:
+    """A parquet file of rows; images and sounds in it are files no more, but bytes."""
+    schema, arrow = rows.features.arrow_schema, rows.with_format("arrow")
+    media = any(isinstance(feature, Image | Audio) for feature in rows.features.values())
+    size = MEDIA_AT_ONCE if media else max(len(rows), 1)
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(rows), size):
+            writer.write_table(embed_table_storage(arrow[start : start + size].cast(schema)))
 
 
 def _facts(file: Path) -> dict[str, Any]:
