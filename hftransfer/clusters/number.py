@@ -60,9 +60,9 @@ def vote(curves: dict[str, Curve]) -> tuple[int, str]:
     """The median of what three curves are for, and that in words; of two the larger, for too few clusters hide more.
 
     The silhouette is for where it is highest, and for none where that is the largest number tried. The gap is for the
-    smallest number whose gap is no worse than the next one's less its standard error (Tibshirani et al. 2001), and
-    where there is none for its knee. Stability is for the largest number that is as stable as the most stable one,
-    within one standard error.
+    smallest number whose gap is no worse than the next one's less its standard error (Tibshirani et al. 2001), if no
+    later one is better by more than its own; else it goes on rising, and is for its knee. Stability is for the largest
+    number that is as stable as the most stable one, within one standard error.
     """
     numbers = [k for k, _, _ in curves["gap"]]
     shapes = {name: np.array([value for _, value, _ in curves[name]]) for name in ("silhouette", "gap", "stability")}
@@ -70,7 +70,10 @@ def vote(curves: dict[str, Curve]) -> tuple[int, str]:
     rising = len(numbers) > 1 and highest == numbers[-1]
     best = int(shapes["stability"].argmax())
     least = shapes["stability"][best] - curves["stability"][best][2]
-    first = first_within(numbers, list(shapes["gap"]), [spread for _, _, spread in curves["gap"]])
+    errors = np.array([spread for _, _, spread in curves["gap"]])
+    first = first_within(numbers, list(shapes["gap"]), list(errors))
+    if first is not None and (shapes["gap"] - errors).max() > shapes["gap"][numbers.index(first)]:
+        first = None
     bend = None if first is not None else knee(numbers, list(shapes["gap"]))
     votes = {
         "silhouette": None if rising else highest,
