@@ -22,9 +22,22 @@ if TYPE_CHECKING:
     from hftransfer.stages.finetune import finetune
     from hftransfer.stages.gan import gan
     from hftransfer.stages.pretrain import pretrain
+    from hftransfer.stages.zero_shot import zero_shot
 
 __version__ = "0.1.0"
-__all__ = ["HFTransferError", "Result", "adapt", "compare", "embed", "evaluate", "finetune", "gan", "pretrain", "run"]
+__all__ = [
+    "HFTransferError",
+    "Result",
+    "adapt",
+    "compare",
+    "embed",
+    "evaluate",
+    "finetune",
+    "gan",
+    "pretrain",
+    "run",
+    "zero_shot",
+]
 
 
 def __getattr__(name: str) -> Any:

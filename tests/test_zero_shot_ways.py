@@ -176,10 +176,8 @@ def test_image_text_is_the_pipelines(pair, pictures):
     way = way_of("image_text", pair, labels, ("the {label} soup",))
     content, places = way.prepared(images(pictures), key="data")
     found = way.probabilities(way.ensemble(way.logits(content)))
-    peer = transformers.pipeline(
-        "zero-shot-image-classification", model=pair, device="cpu",
-        tokenizer=transformers.AutoTokenizer.from_pretrained(pair), image_processor=transformers.AutoImageProcessor.from_pretrained(pair, backend="pil"),
-    )  # fmt: skip
+    reader = transformers.AutoImageProcessor.from_pretrained(pair, backend="pil")
+    peer = transformers.pipeline("zero-shot-image-classification", model=pair, image_processor=reader, device="cpu")
     assert places == [0, 1, 2, 3]
     for row, picture in enumerate(pictures):
         told = peer(picture, candidate_labels=labels, hypothesis_template="the {} soup")

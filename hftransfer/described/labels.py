@@ -24,7 +24,7 @@ class _Spec:
         return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        name = {"type": ["string", "integer"]}
+        name = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
         text = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}
         listed = {"type": "array", "minItems": 2, "items": name}
         return {"anyOf": [listed, {"type": "object", "minProperties": 2, "additionalProperties": text}]}

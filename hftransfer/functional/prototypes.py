@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hftransfer.functional.softmax import softmax
 
 Array = NDArray[np.floating[Any]]
-SMALLEST = 1e-8  # variance: rows that are all alike would have none
+SMALLEST = 1e-8  # variance of a number: rows that are all alike would have none
 LEAST = 1e-12  # of a share whose logarithm is taken
 
 
@@ -45,16 +45,16 @@ def spherical_kmeans(
 
 
 class Mixture(NamedTuple):
-    """Normal distributions that are equally wide in all directions and classes."""
+    """Normal distributions of one covariance: classes differ by where they are, and by how many rows they have."""
 
     means: Array  # (k, d)
     shares: Array  # (k,)
-    variance: float  # of one number
+    covariance: Array  # (d, d), of all classes
 
     def log_joint(self, rows: Array) -> Array:
         """(n, k) log p(row, class), less what all classes have alike: their softmax is p(class | row)."""
-        squares = (rows**2).sum(1)[:, None] - 2 * rows @ self.means.T + (self.means**2).sum(1)
-        return np.log(self.shares.clip(LEAST)) - squares / (2 * self.variance)
+        weights = np.linalg.solve(self.covariance, self.means.T)  # (d, k)
+        return np.log(self.shares.clip(LEAST)) + rows @ weights - (self.means.T * weights).sum(0) / 2
 
 
 def expectation_maximisation(
@@ -62,20 +62,24 @@ def expectation_maximisation(
     responsibilities: Array,
     prototypes: Array,
     *,
+    shrinkage: float = 0.0,
     max_iterations: int = 200,
     tolerance: float = 1e-7,
 ) -> Mixture:
     """Dempster et al. 1977, Maximum Likelihood from Incomplete Data: a mixture of such normal distributions.
 
+    Directions in which rows differ within all classes alike count little, which k-means cannot see.
+
     Args:
         rows: (n, d).
         responsibilities: (n, k) of sum 1, to begin with.
         prototypes: (k, d) means of classes without rows.
+        shrinkage: share of the covariance that is the same for all numbers, where few rows would not tell it.
         tolerance: largest change of a responsibility at which it ends.
     """
     means, given = np.array(prototypes, dtype=float), responsibilities
     for _ in range(max_iterations):
-        mixture = _maximised(rows, given, means)
+        mixture = _maximised(rows, given, means, shrinkage)
         means, found = mixture.means, softmax(mixture.log_joint(rows))
         if np.abs(found - given).max() < tolerance:
             break
@@ -83,10 +87,18 @@ def expectation_maximisation(
     return mixture
 
 
-def _maximised(rows: Array, given: Array, means: Array) -> Mixture:
+def _maximised(rows: Array, given: Array, means: Array, shrinkage: float) -> Mixture:
     counts = given.sum(0)
     seen = counts > LEAST
     means = np.where(seen[:, None], given.T @ rows / np.where(seen, counts, 1)[:, None], means)
-    squares = (rows**2).sum(1)[:, None] - 2 * rows @ means.T + (means**2).sum(1)  # (n, k)
-    variance = (given * squares).sum() / rows.size
-    return Mixture(means, counts / len(rows), float(max(variance, SMALLEST)))
+    within = (rows.T @ rows - (means.T * counts) @ means) / len(rows)  # (d, d): all less what lies between classes
+    even = np.eye(len(within)) * np.trace(within) / len(within)
+    covariance = (1 - shrinkage) * within + shrinkage * even + SMALLEST * np.eye(len(within))
+    return Mixture(means, counts / len(rows), covariance)
+
+
+def principal_axes(rows: Array, components: int) -> tuple[Array, Array]:
+    """Pearson 1901: (d,) the mean of rows (n, d), and (d, components) the directions in which they differ most."""
+    mean = rows.mean(0)
+    _, axes = np.linalg.eigh(np.cov(rows.T))
+    return mean, axes[:, ::-1][:, :components]

@@ -19,6 +19,7 @@ NOT_A_CHECKPOINT = {
     "audit",
     "embed",
     "cluster",
+    "zero_shot",
     "push",
 }  # verbs that leave the model as it was
 

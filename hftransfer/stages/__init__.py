@@ -22,6 +22,7 @@ STAGES = {
     "gan": Stage("a generator against a discriminator"),
     "embed": Stage("a vector for each row", makes="vectors"),
     "compare": Stage("a checkpoint against a new network, on few labels", makes=None),
+    "zero_shot": Stage("labels told by their names or descriptions, none trained on", makes=None),
     "evaluate": Stage("metrics of a checkpoint on a data set", makes=None),
 }
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from hftransfer.functional.prototypes import expectation_maximisation, spherical_kmeans
+from hftransfer.functional.prototypes import expectation_maximisation, principal_axes, spherical_kmeans
 from hftransfer.functional.softmax import softmax
 
 
@@ -61,20 +63,40 @@ def test_a_class_without_rows_keeps_its_place(groups):
     assert np.isfinite(mixture.log_joint(rows)).all()
 
 
-def test_em_is_scikit_learns_mixture_of_one_variance():
-    """Of one number a row, its "tied" covariance is the same model; both climb from the same start to the same top."""
+def test_em_is_scikit_learns_mixture_of_one_covariance():
+    """Both climb from the same start to the same top."""
     rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.normal(-2, 1, (60, 1)), rng.normal(2, 1, (140, 1))])
-    start = softmax(-((rows - np.array([[-1.0, 1.0]])) ** 2))
-    ours = expectation_maximisation(rows, start, np.array([[-1.0], [1.0]]), max_iterations=2000, tolerance=1e-10)
-    peer = GaussianMixture(
-        2, covariance_type="tied", means_init=[[-1.0], [1.0]], tol=1e-12, max_iter=2000, reg_covar=0
-    )
+    spread = rng.normal(size=(3, 3))
+    true = np.repeat([0, 1], [60, 140])
+    rows = rng.normal(size=(200, 3)) @ spread + 4 * np.array([[-1, 0, 1], [1, 1, 0]])[true]
+    start = np.array([[-3.0, 0, 3], [3, 3, 0]])
+    begin = softmax(-((rows[:, None] - start) ** 2).sum(-1) / 9)
+    ours = expectation_maximisation(rows, begin, start, max_iterations=2000, tolerance=1e-12)
+    peer = GaussianMixture(2, covariance_type="tied", means_init=start, tol=1e-12, max_iter=2000, reg_covar=1e-8)
     peer.fit(rows)
-    assert ours.means == pytest.approx(peer.means_, abs=1e-4)
+    assert ours.means == pytest.approx(peer.means_, abs=1e-3)
     assert ours.shares == pytest.approx(peer.weights_, abs=1e-4)
-    assert ours.variance == pytest.approx(peer.covariances_[0, 0], abs=1e-4)
+    assert ours.covariance == pytest.approx(peer.covariances_, abs=1e-3)
     assert softmax(ours.log_joint(rows)) == pytest.approx(peer.predict_proba(rows), abs=1e-3)
+
+
+def test_em_sees_classes_that_lie_beside_each_other_along_a_narrow_way():
+    """Within the classes rows differ more than between them, but in another direction."""
+    rng = np.random.default_rng(0)
+    true = np.arange(400) % 2
+    rows = np.stack([rng.normal(0, 3, 400), 2.0 * true + rng.normal(0, 0.3, 400)], axis=1)
+    start = np.array([[-0.5, 0.8], [0.5, 1.2]])
+    begin = softmax(-((rows[:, None] - start) ** 2).sum(-1))
+    found = expectation_maximisation(rows, begin, start)
+    assert (found.log_joint(rows).argmax(1) == true).mean() > 0.99
+    assert (begin.argmax(1) == true).mean() < 0.8
+
+
+def test_shrinkage_goes_from_one_covariance_to_a_sphere(groups):
+    rows, start, _ = groups
+    whole = expectation_maximisation(rows, softmax(rows @ start.T), start, shrinkage=1.0)
+    variances = np.diag(whole.covariance)
+    assert whole.covariance == pytest.approx(np.diag(variances)) and np.ptp(variances) < 1e-12
 
 
 def test_em_never_lowers_the_likelihood(groups):
@@ -84,11 +106,19 @@ def test_em_never_lowers_the_likelihood(groups):
 
     def likelihood(steps):
         mixture = expectation_maximisation(rows, begin, start, max_iterations=steps)
-        joint = mixture.log_joint(rows) - rows.shape[1] / 2 * np.log(2 * np.pi * mixture.variance)
-        return np.log(np.exp(joint).sum(1)).sum()
+        each = [multivariate_normal(mean, mixture.covariance).pdf(rows) for mean in mixture.means]
+        return np.log(mixture.shares @ np.stack(each)).sum()
 
     climbed = [likelihood(steps) for steps in (1, 2, 4, 8, 16)]
     assert climbed == sorted(climbed) and climbed[-1] > climbed[0]
+
+
+def test_principal_axes_are_scikit_learns():
+    rows = np.random.default_rng(0).normal(size=(50, 6)) @ np.diag([5, 4, 3, 2, 1, 0.5])
+    mean, axes = principal_axes(rows, 3)
+    peer = PCA(3).fit(rows)
+    assert mean == pytest.approx(peer.mean_)
+    assert np.abs(axes.T @ peer.components_.T) == pytest.approx(np.eye(3), abs=1e-6)
 
 
 def test_rows_that_are_all_alike_stay_finite():
