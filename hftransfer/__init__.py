@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hftransfer.recipe import run
     from hftransfer.runs import Result
     from hftransfer.stages.adapt import adapt
+    from hftransfer.stages.cluster import cluster
     from hftransfer.stages.compare import compare
     from hftransfer.stages.evaluate import evaluate
     from hftransfer.stages.finetune import finetune
@@ -29,6 +30,7 @@ __all__ = [
     "HFTransferError",
     "Result",
     "adapt",
+    "cluster",
     "compare",
     "embed",
     "evaluate",

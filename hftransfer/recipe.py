@@ -207,6 +207,8 @@ def _stand_in(step: chain.Step, given: Mapping[str, Any], found: Mapping[str, An
         return planned.checkpoint(given, folder)
     if step.verb == "gan":
         return planned.players(found, folder)
+    if step.verb in ("embed", "cluster"):
+        return (planned.vectors if step.verb == "embed" else planned.clusters)(found, folder)
     return planned.classifier(given, found, folder) if step.verb == "finetune" else None
 
 

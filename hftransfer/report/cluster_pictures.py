@@ -49,6 +49,8 @@ def scatter(points: Array, ways: Sequence[Colouring], *, axes: tuple[str, str], 
             _names(plane, points, way, above=11 if centres is not None and place == 0 else 0)
             plane.set_title(way.title, loc="left")
             plane.set(xlabel=axes[0], ylabel=axes[1])
+            if not any(axes):  # numbers that mean nothing
+                plane.set(xticks=[], yticks=[])
         return _png(figure)
 
 

@@ -21,6 +21,9 @@ STAGES = {
     "adapt": Stage("labels in the source domain, none in the target"),
     "gan": Stage("a generator against a discriminator"),
     "embed": Stage("a vector for each row", makes="vectors"),
+    "cluster": Stage(
+        "groups of vectors, named and drawn", makes="clusters", takes={"data": "vectors", "fitted": "clusters"}
+    ),
     "compare": Stage("a checkpoint against a new network, on few labels", makes=None),
     "zero_shot": Stage("labels told by their names or descriptions, none trained on", makes=None),
     "evaluate": Stage("metrics of a checkpoint on a data set", makes=None),

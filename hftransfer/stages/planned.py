@@ -13,7 +13,9 @@ from datasets import Audio, Dataset, Features, Image
 from safetensors.torch import save_file
 from torch import nn
 
-from hftransfer import inputs, models, objectives, scratch
+from hftransfer import inputs, models, objectives, runs, scratch
+from hftransfer.clusters.saved import INFO
+from hftransfer.data.spec import VECTORS
 from hftransfer.objectives.masked_patches import vit_config
 from hftransfer.stages.pretraining import starts_anew
 
@@ -76,6 +78,28 @@ def players(found: Mapping[str, Any], folder: Path) -> Path:
         if place != folder and network.config.is_image:
             scratch.image_processor(network.config).save_pretrained(place)
         save_file({}, place / "model.safetensors")
+    return folder
+
+
+def vectors(found: Mapping[str, Any], folder: Path) -> Path:
+    """Writes how many vectors of how many numbers this `embed` will leave, and no vectors; of a stream 0.
+
+    Args:
+        found: its plan.
+    """
+    folder.mkdir(parents=True)
+    runs.write_json(folder / VECTORS, {**found["vectors"], "shards": []})
+    return folder
+
+
+def clusters(found: Mapping[str, Any], folder: Path) -> Path:
+    """Writes how wide the vectors are that this `cluster` is made of, and no clusters.
+
+    Args:
+        found: its plan.
+    """
+    folder.mkdir(parents=True)
+    runs.write_json(folder / INFO, {"reduction": {"width": found["width"]}})
     return folder
 
 

@@ -35,7 +35,7 @@ def record(folder: Path, told: Told) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, Any] = {"rows": len(told.places), "coverage": float(1 - answers.abstained.mean())}
     evidence: dict[str, Any] = {
         "stage": "zero_shot",
-        "title": f"Labels that were never trained on, by {told.way.name.replace('_', ' ')}",
+        "title": f"Labels without training: {', '.join([told.way.name.replace('_', ' '), *_done(told)])}",
         "settings": told.given,
         "notes": [*told.way.notes(), *_notes(told, answers)],
         "citations": _citations(told),
@@ -195,6 +195,11 @@ def _notes(told: Told, answers: Answers) -> list[str]:
             "class with fewer rows is drawn whole"
         )
     return [*notes, *_lost(told)]
+
+
+def _done(told: Told) -> list[str]:
+    """What was done to the bare answers."""
+    return [name for name in told.steps if name.startswith(("calibrated", "refined"))]
 
 
 def _lost(told: Told) -> list[str]:
