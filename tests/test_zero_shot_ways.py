@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
@@ -30,6 +31,7 @@ from transformers import (
     SiglipModel,
 )
 
+import hftransfer
 from hftransfer import described
 from hftransfer.data.read import quiet
 from hftransfer.described.base import Asking, unit
@@ -38,6 +40,7 @@ from hftransfer.described.fill_mask import narrow
 from hftransfer.described.labels import prompts
 from hftransfer.described.likelihood import added_behind
 from hftransfer.errors import HFTransferError
+from hftransfer.lstm import LSTMConfig, LSTMForCausalLM
 from hftransfer.models import quiet_transformers
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -445,3 +448,32 @@ def test_bad_prompts(request, name, labels, template, message, tiny_bert):
 def test_texts_of_labels_that_are_too_long_for_an_image_model(pair):
     with pytest.raises(HFTransferError, match=r"^labels: .* takes \d+ tokens, and the model reads 64"):
         way_of("image_text", pair, {"a": "quiet " * 70, "b": "x"})
+
+
+def test_the_recipe_of_images_runs_on_both_kinds(pair, tmp_path):
+    """As it is shipped, but for the checkpoint and the number of rows."""
+    made = hftransfer.run(
+        "zero_shot_image", model=pair, labelled={"path": "demo/varied_digits", "name": "60"}, output_dir=str(tmp_path)
+    )
+    metrics = made.metrics["zero_shot"]
+    assert metrics["rows"] == 10 and {"accuracy.all_templates", "accuracy.calibrated"} <= set(metrics)
+    told = pq.read_table(tmp_path / "1-zero_shot/predictions.parquet").to_pydict()
+    sums = np.sum([told[f"score.{digit}"] for digit in range(10)], axis=0)
+    assert (np.abs(sums - 1).max() < 1e-5) == ("clip" in pair)
+    assert "siglip" not in pair or any("a sigmoid for each" in note for note in _notes(tmp_path))
+
+
+def _notes(folder):
+    return json.loads((folder / "1-zero_shot/evidence.json").read_text())["notes"]
+
+
+def test_our_own_recurrent_language_model_is_asked_by_likelihood(tmp_path, byte_tokenizer):
+    """It keeps a state instead of keys and values: every label is read with its text."""
+    torch.manual_seed(0)
+    network = LSTMForCausalLM(LSTMConfig(vocab_size=len(byte_tokenizer), hidden_size=8, num_hidden_layers=1))
+    folder = saved(network, byte_tokenizer, tmp_path)
+    assert fitting(folder)[0] == "likelihood"
+    way = way_of("likelihood", folder, {"a": "qu", "b": "a long one"}, ("{text}\nit is {label}",), max_length=64)
+    assert not way.keeps
+    together, alone = way.logits(texts(["x", "some pan"]))[0], way.logits(texts(["some pan"]))[0]
+    assert together[1] == pytest.approx(alone[0], abs=1e-5)

@@ -76,10 +76,11 @@ class Likelihood(Reading):
         return [*super().notes(), "scores are mean log-likelihoods of a label's tokens"]
 
 
-def keeps_keys(network: nn.Module) -> bool:
-    """Whether a network can go on from a text's keys and values at places that are told."""
+def keeps_keys(network: Any) -> bool:
+    """Whether a network can go on from a text's keys and values, at positions that are told; a state is no such."""
     takes = inspect.signature(network.forward).parameters
-    return "position_ids" in takes and "past_key_values" in takes and network.base_model is not network
+    told = {"position_ids", "past_key_values"} <= set(takes)
+    return told and not network._is_stateful and network.base_model is not network
 
 
 def added_behind(tokenizer: Any) -> int:
