@@ -1,7 +1,7 @@
 """The labels that samples are asked for by, or judged as."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def asked(
     return checked(given.expand(n), num_classes)
 
 
-def _numbered(labels: Labels, names: Mapping[str, int]) -> int | list[int] | Tensor:
+def _numbered(labels: Labels, names: Mapping[str, int]) -> Any:
     """Classes by number, where some are given by name."""
     if isinstance(labels, str):
         if labels not in names:
@@ -66,4 +66,4 @@ def _numbered(labels: Labels, names: Mapping[str, int]) -> int | list[int] | Ten
         return names[labels]
     if isinstance(labels, int | Tensor):
         return labels
-    return [one if not isinstance(one, str) else int(_numbered(one, names)) for one in labels]
+    return [_numbered(one, names) for one in labels]

@@ -79,7 +79,7 @@ def _said(found: "Found", metrics: dict[str, Any]) -> str:
     if found.rows.truth is not None and "adjusted_rand" in metrics:
         count = len(found.rows.truth.names)
         told += (
-            f". Against the {count} labels, which took no part: adjusted Rand {metrics['adjusted_rand']:.3f} (chance is "
+            f". Against the {count} labels, which took no part: adjusted Rand {metrics['adjusted_rand']:.3f} (chance: "
             f"0), and {metrics['matched_accuracy']:.1%} of the rows lie in the cluster that is matched to their label"
         )
     return f"{found.k} clusters: {told}."
@@ -118,7 +118,7 @@ def _pictures(work: Path, found: "Found", medoids: list[list[int]]) -> list[dict
         sheet, names = _sheet(found, medoids)
         made.append(("sheet.png", "The images in the middle of each cluster", gan_pictures.sheet(
             sheet, columns=SHOWN, names=names)))  # fmt: skip
-    if found.fitted.tree is not None:
+    if found.fitted.tree is not None and found.fitted.leaves is not None:
         tree = cluster_pictures.dendrogram(
             found.fitted.tree, found.fitted.leaves, found.names, cut=found.fitted.cut, unit=found.fitted.unit
         )
@@ -220,10 +220,9 @@ def _matching(found: "Found") -> dict[str, Any]:
     assert found.rows.truth is not None
     table = scores.matching(found.labels, found.rows.truth.labels)
     rows = [
-        [found.names[label], "" if table.classes[label] is None else found.rows.truth.names[table.classes[label]],
-         *table.counts[label].tolist()]
-        for label in range(len(found.names))
-    ]  # fmt: skip
+        [found.names[label], "" if own is None else found.rows.truth.names[own], *table.counts[label].tolist()]
+        for label, own in enumerate(table.classes)
+    ]
     return {
         "title": "Clusters against labels, which took no part: each label is matched to one cluster at most",
         "columns": ["cluster", "matched to", *found.rows.truth.names],

@@ -118,7 +118,15 @@ def _check_label(label: str | None, columns: Dataset, spec: Spec) -> None:
 def _numbers(spec: Spec) -> Rows:
     splits = read(spec, "vector")
     rows = train_of(splits, spec)
-    found, label = find_vectors(rows.features, spec)
+    try:
+        found, label = find_vectors(rows.features, spec)
+    except HFTransferError as error:
+        if "cannot tell which column" not in str(error):
+            raise
+        raise HFTransferError(
+            f"{spec.key}: '{display_name(spec)}' holds no vectors (columns found: {', '.join(rows.features)}); embed it "
+            "first, or name a column of lists of numbers: columns: {vector: NAME}"
+        ) from error
     with quiet():
         vectors = table(rows, found, spec)
         kept = rows.select_columns([name for name in rows.column_names if name not in found.names or not found.lists])

@@ -1,0 +1,193 @@
+"""`cluster` from data to a folder: what it leaves, what it refuses, and new rows among earlier clusters."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.metrics import adjusted_rand_score
+
+import hftransfer
+from hftransfer import chain, clusters
+from hftransfer.errors import HFTransferError
+from hftransfer.stages.embed import embed
+
+FILES = {"assignments.parquet", "clusters.json", "explore.html", "clusters.png", "metrics.json", "evidence.json"}
+
+
+def group(data, folder, **options):
+    return hftransfer.cluster(data, output_dir=str(folder), **{"seed": 1, **options})
+
+
+def assigned(result):
+    return Dataset.from_parquet(str(result.path / "assignments.parquet"))
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    """A csv file of points around three centres in five dimensions, with a label and a column of names."""
+    points, labels = make_blobs(90, centers=3, n_features=5, cluster_std=0.5, random_state=3)
+    path = tmp_path / "points.csv"
+    lines = [",".join([*(f"{x:.6f}" for x in point), "abc"[label], f"row {row}"])
+             for row, (point, label) in enumerate(zip(points, labels, strict=True))]  # fmt: skip
+    path.write_text("\n".join(["a,b,c,d,e,label,name", *lines]) + "\n")
+    return str(path)
+
+
+def test_the_classic_picture(tmp_path):
+    result = group("demo/blobs", tmp_path / "out")
+    points, labels = make_blobs(300, centers=4, cluster_std=0.6, random_state=0)
+    found = assigned(result)
+    assert result.metrics["k"] == 4 and result.metrics["adjusted_rand"] == result.metrics["matched_accuracy"] == 1
+    assert adjusted_rand_score(labels, found["cluster"][:]) == 1
+    np.testing.assert_allclose(np.stack([found["x"][:], found["y"][:]], axis=1), points)
+    names = {path.name for path in result.path.iterdir()}
+    assert names >= FILES | {"number.png", "clusters.safetensors"} and "dendrogram.png" not in names
+    evidence = result.evidence
+    assert evidence["outcome"]["text"].startswith("4 clusters: among 300 rows")
+    assert any("silhouette 4; gap 4; stability 4; they agree" in note for note in evidence["notes"])
+    assert [page["file"] for page in evidence["pages"]] == ["explore.html"]
+
+
+@pytest.mark.parametrize("method", ["kmeans", "minibatch_kmeans", "ward", "average", "complete", "hdbscan"])
+def test_every_method_finds_what_is_apart_and_says_so_again(blobs, tmp_path, method):
+    options = {} if method == "hdbscan" else {"k": 3}
+    result = group(blobs, tmp_path / "out", method=method, **options)
+    assert result.metrics["adjusted_rand"] > 0.95 and result.metrics["k"] == 3
+    assert (result.path / "dendrogram.png").exists() == (method in ("ward", "average", "complete"))
+    labels = assigned(result)["cluster"][:]
+    assert np.bincount(np.array(labels)[np.array(labels) >= 0]).tolist() == sorted(
+        np.bincount(np.array(labels)[np.array(labels) >= 0]), reverse=True
+    )
+    code = (
+        "import sys, numpy, hftransfer.clusters as clusters; from datasets import load_dataset; "
+        "data = load_dataset('csv', data_files=sys.argv[2])['train']; "
+        "points = numpy.array([data[name][:] for name in 'abcde']).T; "
+        "print(clusters.load(sys.argv[1]).predict(points).tolist())"
+    )
+    command = [sys.executable, "-c", code, str(result.path), blobs]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(ran.stdout.splitlines()[-1]) == labels
+
+
+def test_new_rows_land_in_the_same_picture(blobs, tmp_path):
+    first = group(blobs, tmp_path / "first", k=3, components=3, map="tsne")
+    again = group(blobs, tmp_path / "again", fitted=str(first.path))
+    one, other = assigned(first), assigned(again)
+    assert one["cluster"][:] == other["cluster"][:] and one["name"][:] == other["name"][:]
+    for axis in "xy":
+        np.testing.assert_allclose(one[axis][:], other[axis][:], atol=1e-6)
+    opened = clusters.load(first.path)
+    assert len(opened.names) == 3 and opened.centres.shape == (3, 3)
+    assert any("nothing was fitted" in note for note in again.evidence["notes"])
+    with pytest.raises(HFTransferError, match=r"5 numbers.*2|2 numbers.*5"):
+        group("demo/blobs", tmp_path / "no", fitted=str(first.path))
+    with pytest.raises(HFTransferError, match=r"fitted: .* holds no clusters; give a folder that `cluster` left"):
+        group(blobs, tmp_path / "no", fitted=str(tmp_path))
+
+
+def test_texts_are_named_by_their_words(tiny_bert, reviews, tmp_path):
+    vectors = embed(str(tiny_bert), reviews("source", 60), output_dir=str(tmp_path / "vectors"), bf16=False)
+    result = group(str(vectors.path), tmp_path / "out", k=2, method="spherical_kmeans")
+    words = {word for name in clusters.load(result.path).names for word in name.split(", ")}
+    assert words <= {"kitchen", "pan", "oven", "the", "knife", "soup", "very", "quiet", "gentle", "still", "noisy",
+                     "shouting", "roaring"}  # fmt: skip
+    titles = [table["title"] for table in result.evidence["tables"]]
+    assert titles[0].startswith("Clusters, the largest first") and any("Near-duplicates" in title for title in titles)
+    assert result.evidence["data"][0]["labels"].keys() == {"calm", "loud"}
+    page = (result.path / "explore.html").read_text()
+    assert "kitchen" in page and "http-equiv" in page
+
+
+def test_images_have_a_contact_sheet(painted, tmp_path):
+    from hftransfer import gans
+
+    _, judge = gans.new_pair("conv", [1, 8, 8], 0, {"base_channels": 4})
+    judge.save_pretrained(tmp_path / "judge")
+    vectors = embed(str(tmp_path / "judge"), painted(12, (8, 8)), output_dir=str(tmp_path / "vectors"), bf16=False)
+    result = group(str(vectors.path), tmp_path / "out", k=2)
+    assert result.metrics["adjusted_rand"] == 1  # bright and dark
+    assert (result.path / "sheet.png").exists()
+
+
+def test_a_chain_embeds_and_groups(tiny_bert, reviews, tmp_path):
+    recipe = {
+        "name": "chain",
+        "model": str(tiny_bert),
+        "unlabelled": reviews("source", 40),
+        "stages": [
+            {"embed": {"data": "$unlabelled", "bf16": False}},
+            {"cluster": {"k": 2, "map": "pca"}},
+            {"cluster": {"id": "again", "fitted": "$cluster"}},
+        ],
+    }
+    resolved = chain.resolve(recipe, {})
+    assert resolved.steps[1].given["data"] == resolved.steps[2].given["data"] == "$embed"
+    result = hftransfer.run(recipe, output_dir=str(tmp_path / "out"))
+    assert result.metrics["cluster"]["k"] == 2 and result.metrics["again"]["rows"] == 40
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What was found?" in page and 'href="2-cluster/explore.html"' in page
+    assert not (tmp_path / "out" / "final").exists()
+    with pytest.raises(
+        HFTransferError, match=r"cluster\.data: \$embeds is no data of the recipe and no earlier stage"
+    ):
+        chain.resolve({**recipe, "stages": [*recipe["stages"][:1], {"cluster": {"data": "$embeds"}}]}, {})
+    wrong = [recipe["stages"][0], {"finetune": {"data": "$embed"}}]
+    with pytest.raises(HFTransferError, match=r"finetune\.data: \$embed is no data of the recipe"):
+        chain.resolve({**recipe, "stages": wrong}, {})
+
+
+def test_components_by_share_and_by_likelihood(tmp_path):
+    digits = load_digits()
+    data = Dataset.from_dict({"vector": digits.data[:300].tolist(), "label": digits.target[:300].tolist()})
+    share = group(data, tmp_path / "share", k=10, components=0.9, map="pca")
+    likely = group(data, tmp_path / "likely", k=10, components="likelihood", map="pca")
+    for result in (share, likely):
+        assert (result.path / "explained.png").exists() and result.metrics["adjusted_rand"] > 0.4
+    assert any("principal components" in note and "9" in note for note in share.evidence["notes"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 91}, r"k: 91 clusters of 90 rows"),
+        ({"k": 1}, r"cluster: k: "),
+        ({"method": "kmean"}, r"there is no 'kmean'; did you mean 'kmeans'\?"),
+        ({"distance": 2.0}, r"distance: kmeans has no hierarchy to cut; use ward, average, complete, or k"),
+        ({"method": "ward", "distance": 2.0, "k": 3}, r"distance: k is given too"),
+        ({"method": "hdbscan", "k": 3}, r"k: hdbscan finds its own number; set estimator\.min_cluster_size"),
+        ({"k": 3, "estimator": {"n_inits": 3}}, r"estimator\.n_inits: .*did you mean 'n_init'\?"),
+        ({"components": "most"}, r"components: expected a number, a share of the variance or likelihood"),
+        ({"try_k": [9, 3]}, r"try_k: expected the fewest first"),
+        ({"map": "umap"}, r"umap"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(blobs, tmp_path, options, message):
+    if "map" in options and __import__("importlib.util").util.find_spec("umap"):
+        pytest.skip("umap-learn is installed")
+    with pytest.raises(HFTransferError, match=message) as error:
+        group(blobs, tmp_path / "out", **options)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1.0, 2.0]] * 30, r"all rows are the same|differ"),
+        ([[1.0, 2.0]] * 15 + [[2.0, 1.0]] * 15, r"k: 3 clusters.*2|2 .*differ"),
+        ([[1.0, 2.0], [2.0, float("nan")]] * 9, r"row 2 of .* has nan in"),
+        ([[1.0, 2.0]], r"k: 3 clusters of 1 rows"),
+    ],
+)
+def test_rows_that_cannot_be_grouped(tmp_path, rows, message):
+    with pytest.raises(HFTransferError, match=message) as error:
+        group(Dataset.from_dict({"vector": rows}), tmp_path / "out", k=3)
+    assert "\n" not in str(error.value)
+
+
+def test_texts_are_no_vectors(reviews, tmp_path):
+    with pytest.raises(HFTransferError, match=r"holds no vectors .*embed it first"):
+        group(reviews("source", 9), tmp_path / "out")
