@@ -61,7 +61,7 @@ def weight(text: str | None) -> int:
 
 
 def _fitting(encoded: list[str | None], most: int) -> tuple[list[str | None], int]:
-    """Every row's content or, where that is too much, every second's, every third's and so on; how many were dropped."""
+    """Every row's content or, where that is too much, every second's, every third's ...; how many were dropped."""
     sizes = np.array([weight(text) for text in encoded])
     step = 1
     while step < len(encoded) and sizes[::step].sum() > most:

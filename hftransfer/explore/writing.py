@@ -21,7 +21,7 @@ def write(folder: Path, page: Page) -> Path:
     """Writes `explore.html` into a folder that is there, and gives its path.
 
     The same page has the same bytes. With more than 24 MiB of content (`content.ONE_FILE`) the folder `explore_data`
-    lies beside it: pieces that the page loads as scripts, since a page opened from a disk may not read files otherwise.
+    lies beside it: pieces that the page loads as scripts, since one opened from a disk may not read files otherwise.
     """
     step = -(-len(page.points) // MOST_POINTS)
     said = [f"{len(page.points):,} points are too many to draw: one in {step} is shown."] if step > 1 else []
