@@ -206,8 +206,8 @@ def fit_plane(vectors: Array, how: str, *, seed: int = 42) -> Plane:
         estimator = PCA(count, random_state=seed).fit(vectors)
         share = float(estimator.explained_variance_ratio_.sum())
         points = _flat(estimator.transform(vectors))
-        return Plane("pca", points, estimator, None, share,
-                     f"the plane of the first two components holds {share:.0%} of the variance of what is grouped")  # fmt: skip
+        says = f"the plane of the first two components holds {share:.0%} of the variance of what is grouped"
+        return Plane("pca", points, estimator, None, share, says)
     if how == "umap":
         estimator, reference = _umap(2, seed).fit(vectors), None
         points = np.asarray(estimator.embedding_, dtype=np.float64)

@@ -124,8 +124,8 @@ def _numbers(spec: Spec) -> Rows:
         if "cannot tell which column" not in str(error):
             raise
         raise HFTransferError(
-            f"{spec.key}: '{display_name(spec)}' holds no vectors (columns found: {', '.join(rows.features)}); embed it "
-            "first, or name a column of lists of numbers: columns: {vector: NAME}"
+            f"{spec.key}: '{display_name(spec)}' holds no vectors (columns found: {', '.join(rows.features)}); embed "
+            "it first, or name a column of lists of numbers: columns: {vector: NAME}"
         ) from error
     with quiet():
         vectors = table(rows, found, spec)
