@@ -11,10 +11,8 @@ from hftransfer.signatures import options
 from hftransfer.stages import STAGES, verb
 
 PACKAGE = Path(hftransfer.__file__).parent
-FLOORS = {
-    **{"functional": 0, "errors": 0, "trainers": 2, "stages": 3},
-    **dict.fromkeys(("chain", "manual", "recipe", "embedding"), 4),
-}
+FLOORS = {"functional": 0, "errors": 0, "trainers": 2, "stages": 3}
+FLOORS |= dict.fromkeys(("chain", "manual", "recipe", "embedding"), 4)
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {  # what may be called where
     r"\bload_dataset\(": ("data/read.py",),

@@ -22,7 +22,7 @@ def cluster(
     method: Annotated[str, OneOf(METHODS), Field(description="how rows are grouped")] = "kmeans",
     k: Annotated[Number | None, Field(description="number of clusters; null: chosen by a stated rule")] = None,
     try_k: Annotated[
-        Annotated[list[Number], Field(min_length=2, max_length=2)], Field(description="fewest and most that are tried")
+        list[Number], Field(min_length=2, max_length=2, description="fewest and most clusters that are tried")
     ] = [2, 20],  # noqa: B006 (never changed)
     distance: Annotated[
         float | None, Field(gt=0, description="ward, average, complete: cut the hierarchy here instead of by number")

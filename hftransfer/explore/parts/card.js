@@ -57,7 +57,7 @@ function showCard(row) {
   map.hovered = row;
   cardBox.hidden = row < 0;
   if (row >= 0) {
-    cardBox.replaceChildren(...[shownContent(row, false), facts(row, MOST_FACTS)].filter(Boolean));
+    cardBox.replaceChildren(...[shownContent(row, false) ?? element("p", { className: "muted" }, `row ${rowNumber(row)}`), facts(row, MOST_FACTS)]);
     cardBox.firstElementChild?.addEventListener("load", placeMarks);
   }
   placeMarks();

@@ -17,7 +17,9 @@ function valueList(place, looks) {
     type: "search", placeholder: `Find one of ${counted(column.names.length)}`, className: "find",
     "aria-label": `Find a value of ${column.name}`, oninput: ({ target }) => draw(target.value.toLowerCase()),
   });
-  return [find, list].filter(Boolean);
+  const note = looks && column.names.length > LOOKS
+    ? element("p", { className: "note" }, `Looks begin anew after ${LOOKS} values: point at a value to see it alone.`) : null;
+  return [find, list, note].filter(Boolean);
 }
 
 function valueItem(place, code, count, isHidden, look) {

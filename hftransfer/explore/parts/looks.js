@@ -1,6 +1,7 @@
 // Which colour and shape a point has. Colours are those of the report; where they end, another shape begins.
 
 const SHAPES = ["circle", "rect", "triangle", "diamond"];
+const LOOKS = data.palette.length * SHAPES.length; // then they begin anew
 const NOTHING = new Set([null, "", "-1", "none", "noise"]); // of no cluster, or missing: grey
 const BINS = 24; // of a continuous scale
 // After viridis (Smith and van der Walt 2015), without the end that vanishes on the paper.
@@ -18,12 +19,9 @@ const ink = (name) => getComputedStyle(document.documentElement).getPropertyValu
 function categoryLooks(column) {
   let next = 0;
   return column.names.map((name) => {
-    const place = NOTHING.has(name) ? Infinity : next++;
-    if (place >= data.palette.length * SHAPES.length) return { color: ink("grey"), shape: "circle" };
-    return {
-      color: data.palette[place % data.palette.length],
-      shape: SHAPES[Math.floor(place / data.palette.length)],
-    };
+    if (NOTHING.has(name)) return { color: ink("grey"), shape: "circle" };
+    const place = next++ % LOOKS;
+    return { color: data.palette[place % data.palette.length], shape: SHAPES[Math.floor(place / data.palette.length)] };
   });
 }
 

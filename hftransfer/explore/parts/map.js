@@ -66,14 +66,16 @@ function pointSize() {
 }
 
 /** Draws all rows by their state and their colour. */
-function drawMap({ looks, classes }) {
+function drawMap({ looks: all, classes }) {
+  const looks = [...new Map(all.map((look) => [look.color + look.shape, look])).values()];
+  const lookOf = all.map(({ color, shape }) => looks.findIndex((look) => look.color === color && look.shape === shape));
   const size = pointSize();
   map.size = size;
   const pale = looks.length * SLICES;
   const layer = (row) => {
     if (state[row] === HIDDEN) return -1;
     if (state[row] !== ACTIVE || (spotted && spotted.column.codes[row] !== spotted.code)) return pale;
-    return ((Math.imul(row + 1, 0x9e3779b1) >>> 30) & (SLICES - 1)) * looks.length + classes[row];
+    return ((Math.imul(row + 1, 0x9e3779b1) >>> 30) & (SLICES - 1)) * looks.length + lookOf[classes[row]];
   };
   const layers = Int32Array.from({ length: ROWS }, (_, row) => layer(row));
   const counts = new Uint32Array(pale + 1);
