@@ -20,10 +20,10 @@ function placesOfWords() {
 }
 
 /** How far a label moves to be read at an edge of the map; one whose point is outside stays outside. */
-function shift(x, width) {
-  const [middle, right] = [x + width / 2, chart.getWidth() - 4];
-  if (middle < 0 || middle > right) return 0;
-  return x < 4 ? 4 - x : Math.min(0, right - (x + width));
+function shift(middle, width) {
+  const [least, most] = [4 + width / 2, chart.getWidth() - 4 - width / 2];
+  const outside = middle < 0 || middle > chart.getWidth() || least > most;
+  return outside ? 0 : Math.min(Math.max(middle, least), most) - middle;
 }
 
 /** Labels that would cover each other are left out, those of the larger clusters staying. */
@@ -34,7 +34,7 @@ function wordSeries() {
   return {
     id: "words", type: "scatter", z: 10, silent: true, symbolSize: 1, itemStyle: { color: "transparent", opacity: 1 },
     data: shown.sort((a, b) => b.count - a.count).map(({ row, text }) => ({ value: [X[row], Y[row]], name: text })),
-    labelLayout: ({ labelRect: { x, width } }) => ({ hideOverlap: true, dx: shift(x, width) }),
+    labelLayout: ({ rect, labelRect }) => ({ hideOverlap: true, dx: shift(rect.x + rect.width / 2, labelRect.width) }),
     label: {
       show: true, position: "inside", formatter: ({ name }) => shortened(name, small ? 22 : 40),
       color: ink("ink"), fontSize: small ? 11 : 12.5, fontWeight: 600, fontFamily: "system-ui, sans-serif",
