@@ -15,11 +15,14 @@ MOST_IN_ORDER = 40  # categories up to which each has a look of its own; beyond,
 MOST_COUNTED = 20  # different whole numbers up to which they are categories, like stars or years
 
 
-def encode(name: str, values: Sequence[Any] | NDArray[Any], *, coloured: bool) -> dict[str, Any]:
+def encode(
+    name: str, values: Sequence[Any] | NDArray[Any], *, coloured: bool, first: Sequence[str] = ()
+) -> dict[str, Any]:
     """The column as JSON.
 
     Whole numbers of few different values and everything that is no number are categories; `coloured` makes a column
-    categories however many values it has. None and NaN are missing values.
+    categories however many values it has. None and NaN are missing values. The names in `first` come in this order
+    before the others: clusters have the colours of the report, which counts them.
     """
     listed = [_plain(value) for value in values]
     if _numeric(listed):
@@ -31,7 +34,7 @@ def encode(name: str, values: Sequence[Any] | NDArray[Any], *, coloured: bool) -
     counts = Counter(texts)
     if len(counts) > MOST_CATEGORIES and not coloured:
         return {"name": name, "type": "text", "values": texts}
-    names = _ordered(counts)
+    names = _ordered(counts, first)
     code = {value: place for place, value in enumerate(names)}
     coded = np.array([code[value] for value in texts])
     return {"name": name, "type": "category", "names": names, "codes": packing.codes(coded, len(names))}
@@ -55,12 +58,14 @@ def _smallest(numbers: NDArray[Any]) -> NDArray[Any]:
     return small if np.array_equal(small.astype(np.float64), numbers, equal_nan=True) else numbers
 
 
-def _ordered(counts: Counter[str | None]) -> list[str | None]:
+def _ordered(counts: Counter[str | None], first: Sequence[str]) -> list[str | None]:
     """`cluster 2` before `cluster 10`; of very many the frequent ones first; a missing value last."""
-    names = sorted((name for name in counts if name is not None), key=_natural)
+    known = [name for name in first if name in counts]
+    taken = set(known)
+    names = sorted((name for name in counts if name is not None and name not in taken), key=_natural)
     if len(names) > MOST_IN_ORDER:
         names.sort(key=lambda name: -counts[name])
-    return [*names, *([None] if None in counts else [])]
+    return [*known, *names, *([None] if None in counts else [])]
 
 
 def _natural(name: str) -> tuple[Any, ...]:

@@ -55,13 +55,13 @@ def _data(page: Page) -> dict[str, Any]:
     from hftransfer.report.figures import PALETTE
 
     points = np.asarray(page.points)
+    groups = {packing.clean(str(label)): packing.clean(words) for label, words in page.groups.items()}
     encoded = [
-        columns.encode(packing.clean(str(name)), values, coloured=name == page.color_by)
+        columns.encode(packing.clean(str(name)), values, coloured=name == page.color_by, first=list(groups))
         for name, values in page.columns.items()
     ]
     colourable = [place for place, column in enumerate(encoded) if column["type"] != "text"]
     asked = list(page.columns).index(page.color_by) if page.color_by else None
-    groups = {packing.clean(str(label)): packing.clean(words) for label, words in page.groups.items()}
     return {
         "rows": len(points),
         "axes": [packing.clean(axis) for axis in page.axes],
