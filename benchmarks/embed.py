@@ -2,6 +2,7 @@
 
     python benchmarks/embed.py                                    # 1000 embedded texts, 3 rounds
     python benchmarks/embed.py --rows 300 --rounds 1 --data FILE_OR_JSON
+    python benchmarks/embed.py --clusters                   # a million random vectors through `cluster`
     python benchmarks/embed.py --growth                           # the whole verb on 1 k, 10 k and 100 k rows
 
 peer          `SentenceTransformer.encode` as it comes: fp32, batches of 32
@@ -30,13 +31,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from sides import grown_mib, machine, owned, printed_by, ratio
 
+import hftransfer
 from hftransfer import data, models
 from hftransfer.processes import has_bf16, state
 from hftransfer.stages.embed import embed
+from hftransfer.vectors import Writer
 from hftransfer.vectors.embedder import Embedder, settled
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -53,10 +57,13 @@ def main() -> None:
     options.add_argument("--longest", type=int, default=200, help="words of a text, at most")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--growth", type=int, nargs="*", metavar="ROWS", help=f"by default {GROWTH}")
+    options.add_argument("--clusters", type=int, nargs="?", const=1_000_000, metavar="ROWS")
     options.add_argument("--grown", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.grown is not None:
         print(json.dumps(grown(given)))
+    elif given.clusters is not None:
+        print(grouped(given.clusters))
     elif given.growth is not None:
         Console(width=120).print(_growth(given.growth or GROWTH, given))
     else:
@@ -125,6 +132,30 @@ def grown(given: argparse.Namespace) -> dict[str, float]:
         spec, started = {"path": str(file), "streaming": True}, time.perf_counter()
         mib = grown_mib(lambda: embed(given.model, spec, output_dir=str(Path(folder) / "out")), owned)
         return {"seconds": time.perf_counter() - started, "mib": mib}
+
+
+def grouped(rows: int, width: int = 384, k: int = 100) -> str:
+    """Random vectors as `embed` leaves them, through `cluster` with mini-batches, page and pictures included."""
+    shard = 100_000
+    with tempfile.TemporaryDirectory() as name:
+        folder, noise = Path(name) / "vectors", np.random.default_rng(0)
+        folder.mkdir()
+        writer = Writer(folder)
+        for start in range(0, rows, shard):
+            count = min(shard, rows - start)
+            made = Dataset.from_dict({"row": range(start, start + count)})
+            vectors = noise.standard_normal((count, width), dtype=np.float32)
+            writer.add(vectors, made, read=start + count, facts={})
+        writer.finish({"width": width, "kind": "vector", "content": None, "label": None, "data": "noise"})
+        given = {"method": "minibatch_kmeans", "k": k, "output_dir": str(Path(name) / "out")}
+        started = time.perf_counter()
+        mib = grown_mib(lambda: hftransfer.cluster(str(folder), **given), owned)
+        seconds = time.perf_counter() - started
+    held = rows * width * 4 / 2**20
+    return (
+        f"{rows:,} x {width} vectors into {k} groups: {seconds / 60:.1f} minutes, {mib / held:.1f} times the vectors' "
+        f"own {held:,.0f} MiB of memory, {machine()}"
+    )
 
 
 def _speeds(found: dict[str, list[Run]], given: argparse.Namespace) -> Table:
