@@ -86,10 +86,9 @@ def fit_reduction(
         estimator = _incremental(vectors, count, normalize, whiten)
         explained, likelihood = estimator.explained_variance_ratio_, None
     else:
-        everything = PCA(svd_solver=_solver(plain), random_state=seed).fit(plain)
-        explained = everything.explained_variance_ratio_
-        if not np.isfinite(explained).all() or everything.explained_variance_[0] <= 0:
+        if all((plain[start : start + AT_ONCE] == plain[0]).all() for start in range(0, len(plain), AT_ONCE)):
             raise HFTransferError("data: all rows are the same, so there is nothing to group")
+        explained = PCA(svd_solver=_solver(plain), random_state=seed).fit(plain).explained_variance_ratio_
         likelihood = _likelihood(plain, seed) if components == "likelihood" else None
         count = _count(components, explained, likelihood, most)
         estimator = PCA(count, whiten=whiten, svd_solver=_solver(plain), random_state=seed).fit(plain)

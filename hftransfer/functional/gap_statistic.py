@@ -50,4 +50,5 @@ def knee(numbers: Sequence[int], values: Sequence[float]) -> int | None:
     if len(x) < 3:
         return None
     above = y - (y[0] + (x - x[0]) * (y[-1] - y[0]) / (x[-1] - x[0]))
-    return int(numbers[int(above.argmax())]) if above.max() > 0 else None
+    bent = above.max() > 1e-9 * max(1e-300, float(np.ptp(y)))  # beyond rounding
+    return int(numbers[int(above.argmax())]) if bent else None
