@@ -10,7 +10,7 @@ function cell(value) {
 function csvText(rows) {
   const withText = data.kind === "text";
   const names = ["row", "x", "y", ...(withText ? ["text"] : []), ...columns.map(({ name }) => name)];
-  const line = (row) => [rowNumber(row), X[row], Y[row], ...(withText ? [content.of(row)] : []),
+  const line = (row) => [rowNumber(row), coordinate(0, row), coordinate(1, row), ...(withText ? [content.of(row)] : []),
     ...columns.map((column) => (isNumber(column) ? column.values[row] : valueText(column, row)))];
   return [names, ...rows.map(line)].map((values) => `${values.map(cell).join(",")}\r\n`).join("");
 }

@@ -14,10 +14,18 @@ const read = (id) => JSON.parse(byId(id).textContent);
 const data = read("data");
 const ROWS = data.rows;
 
-const [X, Y] = data.points.map(({ low, high, at }) => {
-  const steps = numbers(at);
-  return Float64Array.from(steps, (step) => low + ((high - low) * step) / 65535);
-});
+const STEPS_OF_AXIS = 65535;
+const steps = data.points.map(({ at }) => numbers(at));
+const span = Math.max(...data.points.map(({ low, high }) => high - low)) || 1;
+const extent = data.points.map(({ low, high }) => (high - low) / span); // the larger one is 1
+// Where the points are drawn: from 0 on, a unit as long on one axis as on the other, whatever the numbers are.
+const [X, Y] = steps.map((all, axis) => Float64Array.from(all, (step) => (extent[axis] * step) / STEPS_OF_AXIS));
+
+/** The coordinate of a row as it was given, in as many digits as are kept. */
+function coordinate(axis, row) {
+  const { low, high } = data.points[axis];
+  return Number((low + ((high - low) * steps[axis][row]) / STEPS_OF_AXIS).toPrecision(6));
+}
 
 const columns = data.columns.map((column) => {
   if (column.type === "category") return { ...column, codes: numbers(column.codes) };

@@ -2,6 +2,8 @@
 
 const SLICES = 4; // a colour's points lie in so many layers between the other colours', or the last colour would hide all
 const DEEPEST = 1; // per cent of the map that may fill the screen
+const ROOM = 1.1; // of the points' extent
+const TOOLS = 48; // pixels on the right under the buttons
 const REACH = 14; // pixels from the pointer to a point
 
 const canvas = byId("canvas");
@@ -22,15 +24,13 @@ function pixelOf(row, { left, right, top, bottom, width, height } = frame()) {
 
 /** Ends of both axes such that a unit is as long on one as on the other, with room around the points. */
 function extents() {
-  const [width, height] = [Math.max(chart.getWidth(), 1), Math.max(chart.getHeight(), 1)];
-  const [x, y] = data.points;
-  const room = 1.12;
-  const unit = Math.max(((x.high - x.low) * room) / width, ((y.high - y.low) * room) / height) || 1 / width;
-  const around = ({ low, high }, pixels) => {
-    const middle = low + (high - low) / 2;
-    return { min: middle - (unit * pixels) / 2, max: middle + (unit * pixels) / 2 };
+  const [width, height] = [Math.max(chart.getWidth(), 2 * TOOLS), Math.max(chart.getHeight(), 1)];
+  const unit = Math.max(extent[0] / (width - TOOLS), extent[1] / height) * ROOM || 1 / width;
+  const around = (length, pixels, beyond) => {
+    const min = length / 2 - (unit * (pixels - beyond)) / 2;
+    return { min, max: min + unit * pixels };
   };
-  return { x: around(x, width), y: around(y, height) };
+  return { x: around(extent[0], width, TOOLS), y: around(extent[1], height, 0) };
 }
 
 function setAxes() {
