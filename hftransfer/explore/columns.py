@@ -59,10 +59,12 @@ def _smallest(numbers: NDArray[Any]) -> NDArray[Any]:
 
 
 def _ordered(counts: Counter[str | None], first: Sequence[str]) -> list[str | None]:
-    """`cluster 2` before `cluster 10`; of very many the frequent ones first; a missing value last."""
+    """`cluster 2` before `cluster 10`, `-1` before `0`; of very many the frequent ones first; a missing value last."""
     known = [name for name in first if name in counts]
     taken = set(known)
-    names = sorted((name for name in counts if name is not None and name not in taken), key=_natural)
+    others = [name for name in counts if name is not None and name not in taken]
+    numbers = all(re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", name) for name in others)
+    names = sorted(others, key=(lambda name: (float(name), name)) if numbers else _natural)
     if len(names) > MOST_IN_ORDER:
         names.sort(key=lambda name: -counts[name])
     return [*known, *names, *([None] if None in counts else [])]

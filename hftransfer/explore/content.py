@@ -92,7 +92,7 @@ def _image(item: Any) -> str | None:
         image = ImageOps.exif_transpose(image)
         image = image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
         image.thumbnail((SIDE, SIDE))
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError):
         return None
     buffer = io.BytesIO()
     exact = max(image.size) <= EXACT
@@ -128,7 +128,7 @@ def _wave(samples: NDArray[np.float32], rate: int) -> bytes:
 def _bytes(item: Any) -> bytes:
     """What a file holds: bytes, or {"bytes", "path"} as `datasets` has undecoded images and sounds."""
     if isinstance(item, dict):
-        item = item["bytes"] if item.get("bytes") is not None else Path(item["path"]).read_bytes()
+        item = item["bytes"] if item.get("bytes") is not None else Path(item["path"] or "").read_bytes()
     if not isinstance(item, bytes):
         raise TypeError(f"{type(item).__name__} is no encoded file")
     return item
