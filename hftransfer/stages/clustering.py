@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hftransfer import clusters, processes, runs
 from hftransfer.clusters import describe, methods, number, reduce, saved, scores
+from hftransfer.data.divide import sample as rows_of
 from hftransfer.errors import HFTransferError
 from hftransfer.runs import StageFolder
 from hftransfer.stages import clustering_record
@@ -17,6 +18,7 @@ from hftransfer.stages.clustering_rows import Rows, planned_rows, read_rows
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")
 MOST_MAPPED = 20_000  # rows that t-SNE places in minutes
+MOST_REFITTED = 3000  # rows that stability is told of
 
 
 @dataclass
@@ -178,6 +180,9 @@ def measured(found: Found) -> dict[str, float]:
     seed, kept = found.given["seed"], found.labels >= 0
     values: dict[str, float] = {"rows": len(found.rows), "k": found.k, "noise_share": float(np.mean(~kept))}
     values |= scores.internal(found.reduced, found.labels, seed)
+    if found.given["fitted"] is None and found.given["method"] != "hdbscan":
+        part = found.reduced[rows_of(len(found.reduced), MOST_REFITTED, seed)]
+        values["stability"] = float(scores.stability(part, found.given["method"], found.k, seed).mean())
     if found.rows.truth is not None:
         values |= scores.external(found.labels, found.rows.truth.labels)
     if found.plane.kept is not None:

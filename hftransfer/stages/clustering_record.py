@@ -76,6 +76,8 @@ def _said(found: "Found", metrics: dict[str, Any]) -> str:
     if metrics["noise_share"]:
         told += f", {metrics['noise_share']:.0%} of which lie in none"
     told += f"; silhouette {metrics['silhouette']:.3f}" if "silhouette" in metrics else ""
+    if "stability" in metrics:
+        told += f"; found again in parts of the rows with an adjusted Rand of {metrics['stability']:.2f}"
     if found.rows.truth is not None and "adjusted_rand" in metrics:
         count = len(found.rows.truth.names)
         told += (
