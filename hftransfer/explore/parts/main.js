@@ -180,18 +180,19 @@ function beginContent() {
   const progress = byId("loading");
   const name = { text: "texts", image: "images", sound: "sounds" }[data.kind];
   if (data.kind === null) return;
+  const searchAgain = settled(change, 250);
   loadContent((broken) => {
     brokenPieces ||= broken;
     progress.hidden = content.complete && !brokenPieces;
     progress.textContent = brokenPieces ? `Some ${name} could not be read: the folder ${data.folder} must lie beside this page.`
       : `Loading ${name}: ${Math.round((100 * content.loaded) / data.pieces.length)} %`;
-    if (wanted && data.kind === "text") change();
+    if (wanted && data.kind === "text") searchAgain();
     else if (content.complete || content.loaded === 1) drawTable();
   });
 }
 
-canvas.setAttribute("aria-label", `${plural(ROWS, "point")} by ${data.axes.join(" and ")}`);
-byId("axes").textContent = `→ ${data.axes[0]}   ↑ ${data.axes[1]}`;
+canvas.setAttribute("aria-label", [plural(ROWS, "point"), ...data.axes].filter(Boolean).join(", "));
+byId("axes").textContent = data.axes.map((axis, at) => axis && `${"→↑"[at]} ${axis}`).filter(Boolean).join("   ");
 if (data.notes.length) {
   byId("notes").hidden = false;
   byId("notes").append(...data.notes.map((note) => element("p", { dir: "auto" }, note)));

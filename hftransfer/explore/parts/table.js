@@ -2,6 +2,7 @@
 
 const PAGE = 50;
 const CELL = 140; // characters of a cell
+const SHORT_CELL = 26; // characters that stay on one line
 const table = { rows: [], page: 0, sorted: null, falling: false };
 
 function setRows(rows) {
@@ -50,8 +51,11 @@ function cells(row) {
     : data.kind === "sound" ? [element("td", { className: "muted" }, value ? "sound" : "")]
     : [element("td", { className: "content", dir: "auto" }, element("span", {}, value === undefined ? "…" : shortened(value ?? "", CELL)))];
   return [element("th", { scope: "row" }, String(rowNumber(row))), ...shown,
-    ...columns.map((column) => element("td", { dir: "auto", className: isNumber(column) ? "number" : "" }, swatch(column, row),
-      shortened(valueText(column, row), CELL)))];
+    ...columns.map((column) => {
+      const text = shortened(valueText(column, row), CELL);
+      const className = isNumber(column) ? "number" : text.length <= SHORT_CELL ? "short" : "";
+      return element("td", { dir: "auto", className }, swatch(column, row), text);
+    })];
 }
 
 function drawTable() {
