@@ -22,13 +22,33 @@ PLACED_BY = 5  # nearest rows that place a new one in a plane that has no formul
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A map that has no formula (t-SNE's), or whose formula cannot be stored without pickle (UMAP's).
+
+    New rows lie at the mean of where their nearest fitted rows lie, the nearer the heavier; fitted rows where they lie.
+    """
+
+    reference: Array  # (rows, numbers) that were fitted
+    targets: Array  # (rows, numbers) where they lie
+
+    def transform(self, vectors: Array) -> Array:
+        """(rows, numbers) of rows like the fitted ones."""
+        count = min(PLACED_BY, len(self.reference))
+        near = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(self.reference)
+        distances, rows = near.kneighbors(vectors)
+        itself = np.eye(1, count)  # where the nearest row is the same
+        weights = np.where(distances[:, :1] == 0, itself, 1 / np.maximum(distances, 1e-12))
+        return np.einsum("nk,nkd->nd", weights / weights.sum(axis=1, keepdims=True), self.targets[rows])
+
+
+@dataclass(frozen=True)
 class Reduction:
     """A map from vectors to the space of the clusters."""
 
     how: str
     normalize: bool
     width: int  # of the vectors
-    estimator: Any  # of scikit-learn or UMAP; None for none
+    estimator: Any  # of scikit-learn, or `Placed`; None for none
     explained: Array | None  # shares of variance of all components that were looked at
     likelihood: list[tuple[int, float]] | None
     says: str
@@ -80,7 +100,8 @@ def fit_reduction(
     if how == "umap":
         count = _whole(components, how, most)
         says = f"clusters are made of {count} numbers by UMAP of {told}"
-        return Reduction(how, normalize, vectors.shape[1], _umap(count, seed).fit(plain), None, None, says)
+        placed = Placed(np.asarray(plain), _umap(plain, count, seed))
+        return Reduction(how, normalize, vectors.shape[1], placed, None, None, says)
     if how == "incremental_pca":
         count = _whole(components, how, most)
         estimator = _incremental(vectors, count, normalize, whiten)
@@ -147,12 +168,14 @@ def _incremental(vectors: Array, count: int, normalize: bool, whiten: bool) -> A
     return estimator
 
 
-def _umap(components: int, seed: int) -> Any:
+def _umap(vectors: Array, components: int, seed: int) -> Array:
+    """(rows, components) by UMAP (McInnes et al. 2018, arXiv:1802.03426), the same for the same seed."""
     try:
         from umap import UMAP
     except ImportError as error:
         raise HFTransferError("umap: its package is not installed; pip install 'hftransfer[umap]'") from error
-    return UMAP(n_components=components, random_state=seed, n_jobs=1)
+    made = UMAP(n_components=components, random_state=seed, n_jobs=1).fit_transform(np.asarray(vectors))
+    return np.asarray(made, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -161,8 +184,7 @@ class Plane:
 
     how: str
     points: Array  # (rows, 2) of the rows that it was fitted to
-    estimator: Any
-    reference: Array | None  # (rows, numbers) that place new ones, where the plane has no formula
+    estimator: Any  # PCA or `Placed`; None for none
     kept: float | None  # share of the variance, or trustworthiness
     says: str
 
@@ -176,14 +198,7 @@ class Plane:
         """(rows, 2) of new rows, reduced as the fitted ones were, which lie where they lay."""
         if self.how == "none":
             return _flat(vectors)
-        if self.reference is None:
-            return np.asarray(self.estimator.transform(vectors))
-        count = min(PLACED_BY, len(self.reference))
-        near = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(self.reference)
-        distances, rows = near.kneighbors(vectors)
-        itself = np.eye(1, count)  # where the nearest row is the same
-        weights = np.where(distances[:, :1] == 0, itself, 1 / np.maximum(distances, 1e-12))
-        return np.einsum("nk,nkd->nd", weights / weights.sum(axis=1, keepdims=True), self.points[rows])
+        return _flat(self.estimator.transform(vectors))
 
 
 def fit_plane(vectors: Array, how: str, *, seed: int = 42) -> Plane:
@@ -197,32 +212,28 @@ def fit_plane(vectors: Array, how: str, *, seed: int = 42) -> Plane:
             raise HFTransferError(
                 f"map: rows of {vectors.shape[1]} numbers have no plane of their own; use pca or tsne"
             )
-        return Plane(
-            how, _flat(vectors), None, None, None, "the plane shows the numbers that the clusters are made of"
-        )
+        return Plane(how, _flat(vectors), None, None, "the plane shows the numbers that the clusters are made of")
     if how == "pca" or len(vectors) < 5:
         count = min(2, *vectors.shape)
         estimator = PCA(count, random_state=seed).fit(vectors)
         share = float(estimator.explained_variance_ratio_.sum())
         points = _flat(estimator.transform(vectors))
         says = f"the plane of the first two components holds {share:.0%} of the variance of what is grouped"
-        return Plane("pca", points, estimator, None, share, says)
-    if how == "umap":
-        estimator, reference = _umap(2, seed).fit(vectors), None
-        points = np.asarray(estimator.embedding_, dtype=np.float64)
-    else:
-        estimator, reference = None, np.asarray(vectors)
-        perplexity = min(30.0, (len(vectors) - 1) / 3)
-        points = (
-            TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors).astype(np.float64)
-        )
+        return Plane("pca", points, estimator, share, says)
+    points = _umap(vectors, 2, seed) if how == "umap" else _tsne(vectors, seed)
     trust, count = _trust(vectors, points, seed)
     name = {"tsne": "t-SNE", "umap": "UMAP"}[how]
     says = (
         f"the plane is {name}'s, which keeps neighbours together (trustworthiness {trust:.2f} of {count:,} rows); "
         "distances between groups say nothing"
     )
-    return Plane(how, points, estimator, reference, trust, says)
+    return Plane(how, points, Placed(np.asarray(vectors), points), trust, says)
+
+
+def _tsne(vectors: Array, seed: int) -> Array:
+    """(rows, 2) by t-SNE (van der Maaten and Hinton 2008), begun from the first two principal components."""
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    return np.asarray(TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors), np.float64)
 
 
 def _trust(vectors: Array, points: Array, seed: int) -> tuple[float, int]:

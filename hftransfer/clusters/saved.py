@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from hftransfer import runs
 from hftransfer.clusters.methods import Fitted
-from hftransfer.clusters.reduce import Plane, Reduction
+from hftransfer.clusters.reduce import Placed, Plane, Reduction
 from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
 INFO, ARRAYS = "clusters.json", "clusters.safetensors"
 PARTS = ("reduction", "plane", "estimator")  # skops files
-TRUSTED = ("sklearn.", "numpy.", "builtins.", "scipy.", "umap.", "pynndescent.")  # what their classes must be of
+TRUSTED = ("sklearn.", "numpy.", "builtins.", "scipy.")  # what their classes must be of
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,16 @@ def save(folder: Path, reduction: Reduction, fitted: Fitted, plane: Plane, names
 
     arrays = {"centres": fitted.centres, "reference": fitted.reference, "reference_labels": fitted.reference_labels,
               "points": plane.points, "explained": reduction.explained, "reach": fitted.reach,
-              "placed_by": plane.reference, "tree": fitted.tree, "leaves": fitted.leaves}  # fmt: skip
+              "tree": fitted.tree, "leaves": fitted.leaves}  # fmt: skip
+    estimators = dict(zip(PARTS, (reduction.estimator, plane.estimator, fitted.estimator), strict=True))
+    for name, estimator in estimators.items():
+        if isinstance(estimator, Placed):
+            arrays |= {f"{name}.reference": estimator.reference, f"{name}.targets": estimator.targets}
     save_file(
         {name: np.ascontiguousarray(value) for name, value in arrays.items() if value is not None}, folder / ARRAYS
     )
-    for name, estimator in zip(PARTS, (reduction.estimator, plane.estimator, fitted.estimator), strict=True):
-        if estimator is not None:
+    for name, estimator in estimators.items():
+        if estimator is not None and not isinstance(estimator, Placed):
             skops.io.dump(estimator, folder / f"{name}.skops")
     info = {
         "method": fitted.method,
@@ -97,7 +101,7 @@ def load(folder: str | Path) -> Clusters:
         arrays = load_file(folder / ARRAYS)
     except (OSError, SafetensorError) as error:
         raise HFTransferError(f"fitted: {ARRAYS} in {folder.name} cannot be read; run cluster again") from error
-    parts = {name: _estimator(folder / f"{name}.skops") for name in PARTS}
+    parts = {name: _placed(name, arrays) or _estimator(folder / f"{name}.skops") for name in PARTS}
     made, plane = info["reduction"], info["plane"]
     likelihood = None if made["likelihood"] is None else [(int(n), float(value)) for n, value in made["likelihood"]]
     reduction = Reduction(
@@ -108,10 +112,15 @@ def load(folder: str | Path) -> Clusters:
         info["method"], arrays["reference_labels"], arrays["centres"], arrays["reference"], arrays["reference_labels"],
         arrays.get("reach"), parts["estimator"], arrays.get("tree"), arrays.get("leaves"), info["cut"], "",
     )  # fmt: skip
-    drawn = Plane(
-        plane["how"], arrays["points"], parts["plane"], arrays.get("placed_by"), plane["kept"], plane["says"]
-    )
+    drawn = Plane(plane["how"], arrays["points"], parts["plane"], plane["kept"], plane["says"])
     return Clusters(folder, reduction, fitted, drawn, info["names"])
+
+
+def _placed(name: str, arrays: dict[str, Array]) -> Placed | None:
+    """A map without a formula, where there is one."""
+    if f"{name}.reference" not in arrays:
+        return None
+    return Placed(arrays[f"{name}.reference"], arrays[f"{name}.targets"])
 
 
 def _estimator(file: Path) -> Any:
