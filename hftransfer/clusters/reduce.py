@@ -25,7 +25,7 @@ PLACED_BY = 5  # nearest rows that place a new one in a plane that has no formul
 class Placed:
     """A map that has no formula (t-SNE's), or whose formula cannot be stored without pickle (UMAP's).
 
-    New rows lie at the mean of where their nearest fitted rows lie, the nearer the heavier; fitted rows where they lie.
+    New rows lie at the mean of where their nearest fitted rows lie, the nearer the heavier; those, where they lie.
     """
 
     reference: Array  # (rows, numbers) that were fitted

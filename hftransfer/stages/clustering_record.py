@@ -43,8 +43,9 @@ def write(work: Path, found: "Found", metrics: dict[str, Any]) -> dict[str, Any]
     outliers = describe.outliers(found.reduced, found.labels, found.fitted.centres)  # (rows,) 1: as far as usual
     near: list[list[int]] = []
     if found.rows.embedded:  # of a table's numbers angles say nothing
-        centred = found.reduced - found.reduced.mean(axis=0)  # what all vectors share makes all of them alike
-        near = describe.near_duplicates(centred, found.given["near_duplicates"])
+        space = found.reduced if "pca" in found.reduction.how else np.asarray(found.rows.vectors)
+        # what all vectors share makes all of them alike
+        near = describe.near_duplicates(space - space.mean(axis=0), found.given["near_duplicates"])
         metrics["near_duplicates"] = sum(map(len, near))
     medoids = describe.representatives(found.reduced, found.labels, found.fitted.centres, SHOWN)
     if found.given["fitted"] is None:
