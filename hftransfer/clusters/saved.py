@@ -23,7 +23,11 @@ from hftransfer.errors import HFTransferError
 Array = NDArray[Any]
 INFO, ARRAYS = "clusters.json", "clusters.safetensors"
 PARTS = ("reduction", "plane", "estimator")  # skops files
-TRUSTED = ("sklearn.", "numpy.", "builtins.", "scipy.")  # what their classes must be of
+CLASSES = {  # what each of them may hold; skops knows these, and nothing that it does not know is loaded
+    "reduction": ("PCA", "IncrementalPCA"),
+    "plane": ("PCA",),
+    "estimator": ("KMeans", "MiniBatchKMeans", "HDBSCAN"),
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,16 @@ def load(folder: str | Path) -> Clusters:
         arrays = load_file(folder / ARRAYS)
     except (OSError, SafetensorError) as error:
         raise HFTransferError(f"fitted: {ARRAYS} in {folder.name} cannot be read; run cluster again") from error
-    parts = {name: _placed(name, arrays) or _estimator(folder / f"{name}.skops") for name in PARTS}
+    try:
+        return _built(folder, info, arrays)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HFTransferError(f"fitted: {folder.name} is not what `cluster` leaves; run cluster again") from error
+
+
+def _built(folder: Path, info: dict[str, Any], arrays: dict[str, Array]) -> Clusters:
     made, plane = info["reduction"], info["plane"]
+    needed = {"reduction": made["how"] != "none", "plane": plane["how"] != "none", "estimator": False}
+    parts = {name: _placed(name, arrays) or _estimator(folder, name, needed[name]) for name in PARTS}
     likelihood = None if made["likelihood"] is None else [(int(n), float(value)) for n, value in made["likelihood"]]
     reduction = Reduction(
         made["how"], made["normalize"], made["width"], parts["reduction"], arrays.get("explained"), likelihood,
@@ -123,20 +135,25 @@ def _placed(name: str, arrays: dict[str, Array]) -> Placed | None:
     return Placed(arrays[f"{name}.reference"], arrays[f"{name}.targets"])
 
 
-def _estimator(file: Path) -> Any:
-    """An estimator whose classes are all of libraries that are trusted; None where there is no file."""
+def _estimator(folder: Path, name: str, needed: bool) -> Any:
+    """An estimator of the classes that `save` writes; None where there is no file and none is needed.
+
+    skops trusts scikit-learn's estimators and numpy's arrays without being told. A name that it does not trust may be
+    any function, `eval` too: none is taken, whatever library it is of.
+    """
     import skops.io
 
-    if not file.exists():
+    file = folder / f"{name}.skops"
+    if not file.exists() and not needed:
         return None
     try:
         unknown = skops.io.get_untrusted_types(file=file)
-        strange = [name for name in unknown if not name.startswith(TRUSTED)]
-        if strange:
-            raise HFTransferError(f"fitted: {file.name} holds {strange[0]}, which is not trusted; it is not loaded")
-        return skops.io.load(file, trusted=unknown)
-    except HFTransferError:
-        raise
+        found = skops.io.load(file, trusted=[]) if not unknown else None
     except Exception as error:  # a zip archive that is cut off raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HFTransferError(f"fitted: {file.name} in {file.parent.name} cannot be read ({reason})") from error
+        raise HFTransferError(f"fitted: {file.name} in {folder.name} cannot be read ({reason})") from error
+    kind = type(found)
+    if unknown or kind.__name__ not in CLASSES[name] or not kind.__module__.startswith("sklearn."):
+        strange = unknown[0] if unknown else f"{kind.__module__}.{kind.__name__}"
+        raise HFTransferError(f"fitted: {file.name} holds {strange}, which is not trusted; it is not loaded")
+    return found
