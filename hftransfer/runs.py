@@ -7,6 +7,7 @@ there and every file has the size and hash that it says.
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Any
 
 from hftransfer import processes
 from hftransfer.errors import HFTransferError
+
+logger = logging.getLogger("hftransfer")
 
 MANIFEST = "manifest.json"
 IDENTITY = "identity.json"  # of a stage that is still at work
@@ -64,17 +67,29 @@ class StageFolder:
     def work(self) -> Path:
         return self.path.parent / f".{self.path.name}.partial"
 
-    def begin(self) -> Path:
-        """Makes the working folder, keeping an interrupted one only when it belongs to the same stage settings."""
+    def begin(self, measuring: Sequence[str] = ()) -> Path:
+        """Makes the working folder, keeping an interrupted one only when it belongs to the same stage settings.
+
+        Settings named in `measuring` only decide what is measured after the training, which goes on whatever they are.
+        """
         if processes.is_main():
             started = self.work / IDENTITY
-            if self.work.exists() and read_json(started) != self.identity:
+            before = read_json(started)
+            changed = self._changed(before) - set(measuring)
+            if self.work.exists() and changed:
+                why = f"other settings: {', '.join(sorted(changed))}" if before else "no record of its settings"
+                logger.warning("%s: an interrupted run is deleted and begun anew, it has %s", self.path, why)
                 shutil.rmtree(self.work)
             make_folder(self.work)
             (self.work / MANIFEST).unlink(missing_ok=True)  # it no longer says what is here
             write_json(started, self.identity)
         processes.barrier()
         return self.work
+
+    def _changed(self, before: Mapping[str, Any]) -> set[str]:
+        """The settings in which an identity is not this one."""
+        now = self.identity
+        return {name for name in {*before, *now} if [before.get(name), name in before] != [now.get(name), name in now]}
 
     def finish(self, metrics: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
         """Writes the record, drops the training checkpoints, and renames the folder into place."""

@@ -82,6 +82,28 @@ def test_an_interrupted_stage_is_kept_for_the_same_settings_only(tmp_path):
     assert not (work / "checkpoints").exists()
 
 
+def test_what_is_deleted_is_said_with_what_has_changed(tmp_path, caplog):
+    begun(tmp_path / "out", {**IDENTITY, "training": {"max_steps": 1}, "ema": None})
+    with runs.open_stage(tmp_path / "out", {**IDENTITY, "seed": 2, "training": {"max_steps": 2}}) as stage:
+        stage.begin()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"{tmp_path / 'out'}: ") and told.endswith("other settings: ema, seed, training")
+    (stage.work / "identity.json").unlink()
+    begun(tmp_path / "out")
+    begun(tmp_path / "out")
+    assert [record.getMessage()[-25:] for record in caplog.records[1:]] == ["no record of its settings"]
+
+
+def test_what_only_measures_deletes_nothing(tmp_path, caplog):
+    work = begun(tmp_path / "out", {**IDENTITY, "baseline": None}).work
+    with runs.open_stage(tmp_path / "out", {**IDENTITY, "baseline": "a"}) as stage:
+        stage.begin(measuring=("baseline",))
+        assert (work / "checkpoints" / "checkpoint-3" / "optimizer.pt").exists() and not caplog.records
+        stage.finish({}, {"stage": "gan", "title": "A game"})
+    with runs.open_stage(tmp_path / "out", {**IDENTITY, "baseline": None}) as stage:
+        assert not stage.finished
+
+
 PLACES = ["shutil.rmtree", "pathlib.Path.unlink", "pathlib.Path.rename", "hftransfer.runs.write_manifest"]
 
 
