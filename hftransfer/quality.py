@@ -4,39 +4,25 @@ Every number is of features: of a checkpoint that judges images, or the samples'
 same, and the same latents are used each time, so that what changes over time is the generator's doing.
 """
 
-import math
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from hftransfer import inputs, models, processes
 from hftransfer.data.divide import sample
-from hftransfer.data.images import MODES
 from hftransfer.data.samples import Sampled
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.bootstrap import Interval
 from hftransfer.functional.coverage import overlap
 from hftransfer.functional.frechet import frechet_distance
 from hftransfer.functional.kernel_distance import kernel_distance, kernel_gain
-from hftransfer.functional.modes import Modes, label_divergence, modes
+from hftransfer.functional.modes import label_divergence
+from hftransfer.judging import Array, Judge, Seen, judged, mixture_of
 
 FEWEST = 10  # samples that can be compared at all
 SUBSET = 1000  # rows of which a kernel's distance is computed at once
-AT_ONCE = 64
-Array = NDArray[Any]
-
-
-class Judge(NamedTuple):
-    """A checkpoint whose features images are compared by."""
-
-    network: nn.Module
-    reader: Any  # its image processor
-    name: str
 
 
 class Gain(NamedTuple):
@@ -48,22 +34,12 @@ class Gain(NamedTuple):
     rows: int
 
 
-class _Seen(NamedTuple):
-    """Samples as they are compared."""
+class Classes(NamedTuple):
+    """What samples are taken for."""
 
-    features: Array  # (n, width)
-    counts: Array | None  # how many are taken for each class
-
-
-class _Modes(NamedTuple):
-    """Labelled vectors as a mixture: each label is a mode."""
-
-    centres: Array  # (labels, numbers) in the data's own units
-    std: Array  # (numbers,) of a label's rows, the same for all labels
-
-    def counted(self, samples: Array, radius: float = 3.0) -> Modes:
-        """In units of `std`."""
-        return modes(samples / self.std, self.centres / self.std, 1.0, radius=radius)
+    names: list[str]
+    generated: list[float]  # the share of each class
+    held_out: list[float]
 
 
 class Quality:
@@ -92,7 +68,7 @@ class Quality:
             )
         self.rows, self.judge, self.seed = rows, None if judge is None else Judge(*judge), seed
         self.places = torch.from_numpy(sample(len(rows.train), self.n, seed))  # of the training rows that are compared
-        self.modes = _modes(rows)
+        self.modes = mixture_of(rows)
         self.held_out = self._see(self._units(rows.test[torch.from_numpy(sample(len(rows.test), self.n, seed))]))
         self.known = self._units(rows.train[self.places])
         seen = self._see(self.known).features
@@ -108,23 +84,46 @@ class Quality:
     def __call__(self, generator: Any) -> dict[str, float]:
         """The numbers of a generator; of a conditional one, with labels as often as the data has them.
 
+        Of such a one `asked_accuracy` too: the share of its samples that are taken for the class they were asked for.
+        How often each class is made says little then, as it is asked for.
+
         Raises:
             HFTransferError: it makes samples of another shape, or such as are not finite.
         """
-        return self._measured(self._made(generator))
+        samples = self._made(generator)
+        return self._measured(samples, self._asked(generator, len(samples)))
+
+    @cached_property
+    def real_accuracy(self) -> float | None:
+        """The `asked_accuracy` of as many training samples; None where nothing tells classes."""
+        labels = None if self.rows.train_labels is None else self.rows.train_labels[self.places]
+        return self._measured(self.known, labels).get("asked_accuracy")
+
+    def classes(self, generator: Any) -> Classes | None:
+        """How often a generator's samples and held-out ones are taken for each class; None where nothing tells."""
+        taken = [self._see(self._made(generator)).taken, self.held_out.taken]
+        if taken[0] is None or taken[1] is None:
+            return None
+        names = [*self.rows.names, "another"]
+        numbers = [*range(len(self.rows.names)), -1]
+        made, real = ([float((some == number).mean()) for number in numbers] for some in taken)
+        return Classes(names, made, real)
+
+    def _asked(self, generator: Any, count: int) -> Tensor | None:
+        """(count,) the classes that a conditional generator is asked for, as often as the training rows have them."""
+        labels = self.rows.train_labels
+        if labels is None or generator.config.num_classes != len(self.rows.names):
+            return None
+        labels = labels[self.places]
+        return labels.repeat(-(-count // len(labels)))[:count]
 
     def _made(self, generator: Any, count: int | None = None) -> Array:
         """A generator's samples, always of the same latents."""
         shape, wanted = list(generator.config.sample_shape), list(self.rows.train.shape[1:])
         if shape != wanted and (self.judge is None or len(shape) != len(wanted)):
             raise HFTransferError(f"generator: it makes samples of {shape}, and the data are {wanted}")
-        labels = self.rows.train_labels
-        if labels is not None:
-            labels = labels[self.places] if generator.config.num_classes == len(self.rows.names) else None
         count = count or self.n
-        if labels is not None:  # as often as the training rows have them
-            labels = labels.repeat(-(-count // len(labels)))[:count]
-        made = generator.generate(count, seed=self.seed, labels=labels, output_type="np")
+        made = generator.generate(count, seed=self.seed, labels=self._asked(generator, count), output_type="np")
         if not np.isfinite(made).all():
             raise HFTransferError("generator: its samples are not finite; it has diverged")
         return (made * 255).round().astype(np.uint8) if made.ndim == 4 else made
@@ -177,7 +176,7 @@ class Quality:
             return samples.permute(0, 2, 3, 1).numpy()
         return samples.double().numpy() * self.rows.scale + self.rows.offset
 
-    def _measured(self, samples: Array) -> dict[str, float]:
+    def _measured(self, samples: Array, asked: Tensor | None = None) -> dict[str, float]:
         seen = self._see(samples)
         real, fake = self._scaled(self.held_out.features), self._scaled(seen.features)
         subsets = 1 if self.n <= SUBSET else 20
@@ -188,63 +187,20 @@ class Quality:
         }
         if seen.counts is not None and self.held_out.counts is not None:
             found["label_divergence"] = label_divergence(seen.counts, self.held_out.counts)
+        if asked is not None and seen.taken is not None:
+            found["asked_accuracy"] = float((seen.taken == asked.numpy()).mean())
         if self.modes is not None:
             counted = self.modes.counted(samples)
             found |= {"modes": float(counted.found), "good_share": counted.good}
         return found
 
-    def _see(self, samples: Array) -> _Seen:
+    def _see(self, samples: Array) -> Seen:
         if self.judge is not None:
-            return _judged(self.judge, samples, self.rows.names)
+            return judged(self.judge, samples, self.rows.names)
         if not self.rows.offset:
-            return _Seen(samples.reshape(len(samples), -1) / 255, None)
-        counts = None if self.modes is None else self.modes.counted(samples, radius=math.inf).counts
-        return _Seen((samples - self.rows.offset) / self.rows.scale, counts)
-
-
-def _modes(rows: Sampled) -> _Modes | None:
-    """The labels' means, and how far each number is from its label's, over all rows."""
-    if not rows.offset or rows.train_labels is None or rows.test_labels is None:
-        return None
-    points = torch.cat([rows.train, rows.test]).double().numpy() * rows.scale + rows.offset
-    labels = torch.cat([rows.train_labels, rows.test_labels]).numpy()
-    found, places = np.unique(labels, return_inverse=True)
-    centres = np.stack([points[labels == label].mean(axis=0) for label in found])
-    std = np.sqrt(np.square(points - centres[places]).sum(axis=0) / max(1, len(points) - len(found)))
-    return _Modes(centres, np.where(std > 0, std, rows.scale))
-
-
-@torch.no_grad()
-def _judged(judge: Judge, samples: Array, names: list[str]) -> _Seen:
-    """Features of images (n, height, width, channels) uint8, and where the judge knows the data's classes, its own."""
-    network, config = judge.network.to(processes.state().device).eval(), judge.network.config
-    batch = inputs.image_batch(judge.reader, config)
-    channels = getattr(config, "num_channels", 3)
-    features, logits = [], []
-    for start in range(0, len(samples), AT_ONCE):
-        rows = [{"pixels": _converted(pixels, channels), "row": 0} for pixels in samples[start : start + AT_ONCE]]
-        given = {name: value.to(network.device) for name, value in batch(rows).items()}
-        if "ForImageClassification" in type(network).__name__:
-            seen, told = models.classify(network, given)
-            logits.append(told.float().cpu())
-        else:
-            seen = models.features(network, given)
-        features.append(seen.float().cpu())
-    counts = None
-    if _knows(config, names):
-        counts = torch.cat(logits).argmax(dim=1).bincount(minlength=config.num_labels).numpy()
-    return _Seen(torch.cat(features).double().numpy(), counts)
-
-
-def _knows(config: Any, names: list[str]) -> bool:
-    """Whether a judge was trained to tell these classes: a head that was made when it was loaded was not."""
-    trained = any("ForImageClassification" in name for name in config.architectures or [])
-    return bool(names) and trained and set(names) <= set(config.id2label.values())
-
-
-def _converted(pixels: Array, channels: int) -> Array:
-    """(height, width, channels) of an image of 1 or 3 channels, by Pillow as when it is read from a file."""
-    if pixels.shape[2] == channels:
-        return pixels
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(MODES[channels])
-    return np.asarray(image).reshape(*pixels.shape[:2], channels)
+            return Seen(samples.reshape(len(samples), -1) / 255, None, None)
+        features = (samples - self.rows.offset) / self.rows.scale
+        if self.modes is None:
+            return Seen(features, None, None)
+        taken = self.modes.nearest(samples)
+        return Seen(features, np.bincount(taken, minlength=len(self.rows.names)), taken)

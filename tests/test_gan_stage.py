@@ -63,6 +63,10 @@ def test_what_a_game_leaves(faces, tmp_path):
         with Image.open(result.path / file) as picture:
             assert min(picture.size) > 100
     assert any("classifier of the data's labels" in note for note in evidence["notes"])
+    assert {"asked_accuracy", "raw.asked_accuracy", "floor.asked_accuracy"} <= set(numbers)
+    classes = evidence["tables"][1]
+    assert [row[0] for row in classes["rows"]] == ["bright", "dark"] and "held out" in classes["columns"]
+    assert all(sum(float(row[column]) for row in classes["rows"]) == pytest.approx(1, abs=0.01) for column in (1, 2))
     config = json.loads((result.path / "config.json").read_text())
     assert config["id2label"] == {"0": "bright", "1": "dark"}
 
@@ -169,7 +173,7 @@ def test_a_plan_counts_steps(faces):
         ("scratch/gan_conv", {"training": {**QUICK, "fp16": True}}, "fp16"),
         ("scratch/gan_conv", {"by": "modes"}, "by: modes counts the modes of labelled vectors"),
         ("scratch/gan_conv", {"config": {"base_chanels": 4}}, "did you mean 'base_channels'"),
-        ("scratch/gan_conv", {"freeze": 40}, "freeze: the discriminator has"),
+        ("scratch/gan_conv", {"freeze": 1}, "freeze: the discriminator is new"),
         ("scratch/gan_conv", {"loss": "hing"}, "did you mean 'hinge'"),
     ],
 )
@@ -200,6 +204,112 @@ def test_folders_that_are_no_start(faces, tmp_path, tiny_bert):
     with pytest.raises(HFTransferError, match="no discriminator/ lies beside"):
         play(first.path / "raw", faces, tmp_path / "second")
     assert gan_playing.RAW == "raw"
+
+
+def refused(says, model, data, folder, **options):
+    """By the plan and by the run, before the run's folder is begun."""
+    for attempt in (plan, lambda *given, **rest: play(*given, folder, **rest)):
+        with pytest.raises(HFTransferError, match=says) as caught:
+            attempt(model, data, **options)
+        assert "\n" not in str(caught.value)
+    assert not folder.exists() and not folder.with_name(f".{folder.name}.partial").exists()
+
+
+def saved(folder, kind, shape, classes=0, names=None, config=None):
+    """The folder of a pair that has never played."""
+    players = gans.new_pair(kind, shape, classes, config or (TINY if kind == "conv" else SMALL))
+    for player, place in zip(players, (folder, folder / "discriminator"), strict=True):
+        if names:
+            player.config.id2label = dict(enumerate(names))
+        models.save(player, place)
+    return folder
+
+
+def test_a_baseline_is_a_generator_of_such_samples(faces, tmp_path):
+    other = saved(tmp_path / "other", "conv", [1, 16, 16])
+    vectors = saved(tmp_path / "vectors", "mlp", [2])
+    out = tmp_path / "out"
+    no_generator = r"^baseline: gan_conv_discriminator is no generator; give a gan's folder$"
+    refused(no_generator, "scratch/gan_conv", faces, out, baseline=str(other / "discriminator"))
+    for folder, shape in ((other, r"\[1, 16, 16\]"), (vectors, r"\[2\]")):
+        says = rf"^baseline: it makes samples of {shape}, and the data are \[1, 8, 8\]"
+        refused(says, "scratch/gan_conv", faces, out, baseline=str(folder))
+
+
+def test_a_checkpoint_s_classes_are_compared_by_name(faces, tmp_path):
+    turned = saved(tmp_path / "turned", "conv", [1, 8, 8], 2, ["dark", "bright"])
+    says = r"^data: the classes are numbered bright, dark, and the checkpoint's generator knows them as dark, bright"
+    refused(says, turned, faces, tmp_path / "out")
+    others = saved(tmp_path / "others", "conv", [1, 8, 8], 2, ["day", "dark"])
+    result = play(others, faces, tmp_path / "out", looks=1)
+    assert any("other classes under the same numbers: day as bright" in note for note in result.evidence["notes"])
+    for part in ("", "raw", "discriminator"):
+        config = json.loads((result.path / part / "config.json").read_text())
+        assert config["id2label"] == {"0": "bright", "1": "dark"} and config["label2id"] == {"bright": 0, "dark": 1}
+
+
+def test_a_checkpoint_s_sizes_are_not_overridden(faces, tmp_path):
+    first = saved(tmp_path / "first", "conv", [1, 8, 8])
+    refused(r"^image_size: the checkpoint's generator has 8, not 16", first, faces, tmp_path / "out", image_size=16)
+    refused(r"^num_channels: the checkpoint's generator has 1, not 3", first, faces, tmp_path / "out", num_channels=3)
+    assert plan(first, faces, image_size=8, num_channels=1)["steps"] == 6
+
+
+def test_what_quality_cannot_be_measured_on_is_told_before(faces, tmp_path):
+    says = r"^data: 16 rows to train on and 12 held-out ones are too few to measure quality; it takes 20 and 10"
+    refused(says, "scratch/gan_conv", faces, tmp_path / "out", max_train_samples=16)
+    refused(r"^augment: is of images", "scratch/gan_mlp", GRID, tmp_path / "out", augment=["color"], config=SMALL)
+    refused(r"^image_size: is of images", "scratch/gan_mlp", GRID, tmp_path / "out", image_size=8, config=SMALL)
+    eyes = saved(tmp_path / "eyes", "conv", [1, 8, 8])
+    judged = {"by": "label_divergence", "judge": str(eyes / "discriminator")}
+    says = r"^by: label_divergence needs a judge that tells the data's classes, and .*discriminator was not trained to"
+    refused(says, "scratch/gan_conv", faces, tmp_path / "out", **judged)
+    refused(r"^judge: eyes makes samples and sees none", "scratch/gan_conv", faces, tmp_path / "out", judge=str(eyes))
+
+
+def test_a_changed_baseline_does_not_undo_the_training(tmp_path, monkeypatch, caplog):
+    other = saved(tmp_path / "other", "mlp", [2])
+    finish = gan_playing.gan_record.finish
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gan_playing.gan_record, "finish", dies)
+    with pytest.raises(KeyboardInterrupt):
+        points(tmp_path / "out")
+    monkeypatch.setattr(gan_playing.gan_record, "finish", finish)
+    monkeypatch.setattr(GANTrainer, "training_step", dies)
+    assert "baseline.frechet" in points(tmp_path / "out", baseline=str(other)).metrics
+    assert not [record for record in caplog.records if "deleted" in record.getMessage()]
+
+
+def test_a_game_ends_when_looks_are_no_better(tmp_path, monkeypatch):
+    monkeypatch.setattr(gan_playing.Quality, "__call__", lambda self, generator: dict.fromkeys(self.floor, 1.0))
+    result = points(tmp_path / "out", looks=6, early_stopping_patience=2)
+    assert result.metrics["step"] == 1
+    assert any(note.startswith("stopped at step 3 of 6: the last 2 looks") for note in result.evidence["notes"])
+
+
+@pytest.mark.parametrize(
+    "field, value, says",
+    [("load_best_model_at_end", True, "`keep_best` does that"), ("eval_strategy", "no", "`looks` says how often")],
+)
+def test_what_looks_decide_is_told_as_such(field, value, says, faces, tmp_path):
+    refused(f"training.{field}: cannot be set here: {says}", "scratch/gan_conv", faces, tmp_path / "out",
+            training={**QUICK, field: value})  # fmt: skip
+
+
+@pytest.mark.parametrize("raw, better", [(1.0, True), (3.0, False)])
+def test_it_is_said_where_the_average_is_worse(raw, better, tmp_path, monkeypatch):
+    measure = gan_playing.gan_record._measured
+    side = {"frechet": raw}
+    monkeypatch.setattr(
+        gan_playing.gan_record, "_measured",
+        lambda found: {**(sides := measure(found)), "raw": {**sides["raw"], **side},
+                       "shipped": {**sides["shipped"], "frechet": 2.0}},
+    )  # fmt: skip
+    text = points(tmp_path / "out").evidence["outcome"]["text"]
+    assert ("not averaged, in raw/, is better by that number: 1;" in text) == better
 
 
 def test_any_network_that_reads_images_judges(faces, tmp_path):

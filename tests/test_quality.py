@@ -101,6 +101,36 @@ def test_samples_between_the_modes_are_not_good(quality):
     assert found["modes"] == found["good_share"] == found["precision"] == found["density"] == 0
 
 
+class Asked(Replay):
+    """Makes the mode that it is asked for, or for a share of the samples the next one."""
+
+    def __init__(self, wrong):
+        super().__init__([], [2], classes=4)
+        self.wrong = wrong
+
+    def generate(self, n, *, seed, labels, output_type):
+        fresh, known = points(4 * n, 3)
+        turned = (labels + (torch.arange(n) < self.wrong * n)) % 4
+        picked = torch.stack([fresh[known == label][place] for place, label in enumerate(turned)])
+        return picked.double().numpy() * SCALE + OFFSET
+
+
+def test_what_was_asked_for_is_compared_with_what_was_made(quality):
+    right, wrong = quality(Asked(0.0)), quality(Asked(0.3))
+    assert right["asked_accuracy"] == 1 and wrong["asked_accuracy"] == pytest.approx(0.7)
+    assert right["label_divergence"] == pytest.approx(wrong["label_divergence"], abs=0.02)  # it sees no difference
+    assert quality.real_accuracy == 1
+    assert "asked_accuracy" not in quality(replayed(points(300, 2)[0])) | quality.floor
+
+
+def test_the_classes_of_generated_and_of_held_out_samples_are_counted(quality):
+    fresh, labels = points(1200, 2)
+    found = quality.classes(replayed(fresh[labels == 2]))
+    assert found.names == [*"abcd", "another"]
+    assert found.generated == [0, 0, 1, 0, 0] and found.held_out == pytest.approx([0.25, 0.25, 0.25, 0.25, 0])
+    assert Quality(mixture(labelled=False)).classes(replayed(fresh)) is None
+
+
 def test_the_order_of_samples_changes_nothing(quality):
     fresh = points(300, 4)[0]
     one, other = quality(replayed(fresh)), quality(replayed(fresh.flip(0)))
@@ -217,6 +247,8 @@ def test_a_judge_sees_images_through_its_own_reader_and_tells_classes(judges):
     assert found.held_out.counts.tolist() == logits.argmax(1).bincount(minlength=2).tolist()
     one_side = (rows.train[rows.train_labels == 0][:1].expand(40, -1, -1, -1).permute(0, 2, 3, 1) / 255).numpy()
     collapsed = found(Replay(one_side, [1, 8, 8]))
+    # the judge numbers the classes otherwise than the data
+    assert found.classes(Replay(one_side, [1, 8, 8])).generated == [1, 0, 0] and found.real_accuracy > 0.9
     assert collapsed["label_divergence"] > 0.4 > 0.1 > found.floor["label_divergence"]
     assert collapsed["coverage"] < 0.2 < 0.7 < found.floor["coverage"]
     assert "the features of trained (6 each)" in found.says and "label divergence" in found.says

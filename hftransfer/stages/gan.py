@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from hftransfer.foreign import FieldsOf
 from hftransfer.runs import Result, open_stage
 from hftransfer.signatures import Block, OneOf, validate
 from hftransfer.stages.identity import identity
-from hftransfer.stages.options import ConfigFields, Data, MaxTrainSamples, Model, OutputDir, Seed, Training, merged
+from hftransfer.stages.options import REFUSED, ConfigFields, Data, MaxTrainSamples, Model, OutputDir, Seed, merged
 
 LOSSES = ("minimax", "non_saturating", "least_squares", "hinge", "wasserstein_gp", "r3gan")
 PENALTIES = ("none", "gradient", "r1", "r1_r2")
@@ -24,6 +25,17 @@ QUALITIES = {  # what may choose the step that is kept, and whether more of it i
 }
 TRAINING: dict[str, Any] = {"max_steps": 2000, "per_device_train_batch_size": 64, "save_strategy": "steps"}
 NOTHING: dict[str, Any] = {}
+_LOOKS = "`looks` says how often quality is measured, and `by` what chooses the step that is kept"
+_REFUSED = {
+    **REFUSED,
+    **dict.fromkeys(("eval_strategy", "eval_on_start", "do_eval", "metric_for_best_model"), _LOOKS),
+    "load_best_model_at_end": "`keep_best` does that, by the quality that `by` names",
+}
+Training = Annotated[
+    dict[str, Any],
+    FieldsOf("transformers.training_args", "TrainingArguments", _REFUSED),
+    Field(description="TrainingArguments under their own names, but for what each player has of its own"),
+]
 
 
 def player(
@@ -103,6 +115,9 @@ def gan(
     keep_best: Annotated[
         bool, Field(description="end with the best look's networks; false: with the last step's")
     ] = True,
+    early_stopping_patience: Annotated[
+        int | None, Field(gt=0, description="stop after so many looks at which quality was no better than before")
+    ] = None,
     looks: Annotated[int, Field(ge=1, description="how often quality is measured and samples are drawn")] = 10,
     baseline: Annotated[
         Model | None, Field(description="another run's generator, measured on the same rows and compared")

@@ -8,21 +8,23 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, set_seed
 
-from hftransfer import gans, inputs, models, processes
+from hftransfer import gans, models, processes
 from hftransfer.data.samples import Sampled, read_samples
-from hftransfer.errors import HFTransferError, nearest, renamed
+from hftransfer.errors import HFTransferError, nearest
 from hftransfer.quality import Quality
 from hftransfer.runs import CHECKPOINTS, StageFolder
 from hftransfer.stages import gan_record
 from hftransfer.stages.gan import QUALITIES
+from hftransfer.stages.gan_checks import check, generator_config, job_of
 from hftransfer.stages.gan_judge import own_judge
-from hftransfer.trainers.gan import GANTrainer, check_sizes, gan_arguments, planned_steps
+from hftransfer.trainers.gan import GANTrainer, gan_arguments, planned_steps
 from hftransfer.trainers.gan_draws import Samples
 from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_players import Game, Player
 from hftransfer.trainers.watching import Watch
 
 NEW = {"gan_conv": "conv", "gan_mlp": "mlp"}  # `model: scratch/gan_conv` -> which pair
+MEASURING = ("baseline",)  # options that a training does not depend on
 DISCRIMINATOR, RAW = "discriminator", "raw"  # folders beside the generator
 
 
@@ -39,7 +41,7 @@ def plan(given: dict[str, Any]) -> dict[str, Any]:
     rows = read(given)
     game = game_of(given)
     players = begin(given, rows, load=_skeleton)
-    _check(given, GanModel(players.generator, players.discriminator, game), rows)
+    check(given, GanModel(players.generator, players.discriminator, game), rows)
     steps = planned_steps(given["training"], len(rows.train), game.steps)
     found = {"train": len(rows.train), "held out": len(rows.test)}
     networks = (players.generator, players.discriminator)
@@ -51,33 +53,12 @@ def _skeleton(model: Any, job: str) -> Any:
     return models.skeleton(models.config_of(model), job)
 
 
-def _check(given: Mapping[str, Any], model: GanModel, rows: Sampled) -> None:
-    """Looks at the training fields, the sizes and the judge as the training will."""
-    arguments = gan_arguments(given["training"], Path("unused"), 0)
-    accumulated = arguments.gradient_accumulation_steps * model.game.steps
-    check_sizes(model, len(rows.train), arguments.train_batch_size, accumulated)
-    _check_judge(given, rows)
-
-
-def _check_judge(given: Mapping[str, Any], rows: Sampled) -> None:
-    if given["judge"] is not None:
-        with renamed("model", "judge"):
-            _job_of(given["judge"])
-        if rows.offset:
-            raise HFTransferError("judge: it sees images, and the data are vectors, which are measured as they are")
-    if given["by"] == "label_divergence" and not rows.names:
-        raise HFTransferError("by: label_divergence compares classes, and the data have no labels; choose frechet")
-    if given["by"] in ("modes", "good_share") and not (rows.names and rows.offset):
-        raise HFTransferError(f"by: {given['by']} counts the modes of labelled vectors; choose frechet")
-
-
 def read(given: Mapping[str, Any]) -> Sampled:
     """The data as the networks take them."""
     size, channels, labelled = given["image_size"], given["num_channels"], given["conditional"]
     if not models.is_scratch(given["model"]):
-        config = _generator_config(given["model"])
-        if config.is_image:
-            size, channels = config.sample_shape[1], config.sample_shape[0]
+        config = generator_config(given["model"], "model")
+        size, channels = _as_learnt(given, config)
         labelled = config.num_classes > 0
         if given["config"]:
             raise HFTransferError("config: is of new networks, and model is a checkpoint; remove one")
@@ -91,13 +72,18 @@ def read(given: Mapping[str, Any]) -> Sampled:
     )  # fmt: skip
 
 
-def _generator_config(model: Any) -> Any:
-    config = models.config_of(model)
-    if not str(config.model_type).startswith("gan_") or not hasattr(config, "latent_size"):
-        raise HFTransferError(
-            f"model: {config.model_type} is no generator; give a gan's folder, scratch/gan_conv or scratch/gan_mlp"
-        )
-    return config
+def _as_learnt(given: Mapping[str, Any], config: Any) -> tuple[int | None, int | None]:
+    """The size and the channels of what a checkpoint's generator makes."""
+    if not config.is_image:
+        return given["image_size"], given["num_channels"]
+    channels, size = config.sample_shape[:2]
+    for name, made in (("image_size", size), ("num_channels", channels)):
+        if given[name] not in (None, made):
+            raise HFTransferError(
+                f"{name}: the checkpoint's generator has {made}, not {given[name]}; remove it, or begin with "
+                "scratch/gan_conv"
+            )
+    return size, channels
 
 
 def game_of(given: Mapping[str, Any]) -> Game:
@@ -138,6 +124,8 @@ def begin(given: Mapping[str, Any], rows: Sampled, load: Callable[[Any, str], An
     makes = list(generator.config.sample_shape)
     if makes != shape:
         raise HFTransferError(f"model: it makes samples of {makes}, and the data are {shape}")
+    if generator.config.num_classes:
+        notes += _named(generator, discriminator, rows.names)
     if rows.offset:  # a vector's own units, which the checkpoint remembers
         generator.config.offset, generator.config.scale = rows.offset, rows.scale
     return Players(generator, discriminator, notes)
@@ -154,11 +142,35 @@ def _new(given: Mapping[str, Any], rows: Sampled) -> tuple[Any, Any, list[str]]:
             f"model: scratch/gan_conv makes images, and the data are vectors of {shape[0]}; use scratch/gan_mlp"
         )
     generator, discriminator = gans.new_pair(NEW[name], shape, classes, given["config"])
-    if classes:
-        for network in (generator, discriminator):
-            network.config.id2label = dict(enumerate(rows.names))
-            network.config.label2id = {label: number for number, label in enumerate(rows.names)}
+    for network in (generator, discriminator) if classes else ():
+        _name(network, rows.names)
     return generator, discriminator, ["both players begin with new weights"]
+
+
+def _name(network: Any, names: list[str]) -> None:
+    network.config.id2label = dict(enumerate(names))
+    network.config.label2id = {label: number for number, label in enumerate(names)}
+
+
+def _named(generator: Any, discriminator: Any, names: list[str]) -> list[str]:
+    """Gives both players the data's names of classes; says which were others.
+
+    Raises:
+        HFTransferError: a player knows the same classes under other numbers.
+    """
+    notes = []
+    for role, network in (("generator", generator), ("discriminator", discriminator)):
+        known = list(network.config.id2label.values())
+        if known != names and sorted(known) == sorted(names):
+            raise HFTransferError(
+                f"data: the classes are numbered {', '.join(names)}, and the checkpoint's {role} knows them as "
+                f"{', '.join(known)}; number them alike"
+            )
+        if known != names:
+            pairs = [f"{old} as {new}" for old, new in zip(known, names, strict=False) if old != new]
+            notes.append(f"the {role} goes on with other classes under the same numbers: {', '.join(pairs)}")
+        _name(network, names)
+    return notes
 
 
 def _loaded(given: Mapping[str, Any], rows: Sampled, load: Callable[[Any, str], Any]) -> tuple[Any, Any, list[str]]:
@@ -190,14 +202,10 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     rows, game = read(given), game_of(given)
     players = begin(given, rows)
     model = GanModel(players.generator, players.discriminator, game)
-    _check(given, model, rows)
-    path = folder.begin()
+    check(given, model, rows)
+    path = folder.begin(measuring=MEASURING)
     judge = _judge(given, rows, path)
     choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
-    if given["by"] not in choosing.floor:
-        raise HFTransferError(
-            f"by: {choosing.says}; {given['by']} is not told by that, choose one of {', '.join(choosing.floor)}"
-        )
     looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
     steps = planned_steps(given["training"], len(rows.train), game.steps)
     every = max(1, -(-steps // given["looks"]))
@@ -209,7 +217,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     }
     watch = Watch(
         looking.measure, by=f"eval_{given['by']}", higher_is_better=QUALITIES[given["by"]],
-        keep_best=given["keep_best"],
+        patience=given["early_stopping_patience"], keep_best=given["keep_best"],
     )  # fmt: skip
     trainer = GANTrainer(
         model=model,
@@ -220,6 +228,10 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
         label="gan",
     )  # fmt: skip
     trainer.train_or_resume()
+    if trainer.stopped_early():
+        players.notes.append(
+            f"stopped at step {trainer.state.global_step} of {steps}: the last {watch.patience} looks were no better"
+        )
     measuring = Quality(rows, judge, count=given["quality_rows"], seed=given["seed"])
     found = gan_record.Found(
         given, rows, model, trainer.state.log_history, looking.frames(), measuring, players.notes,
@@ -242,28 +254,11 @@ def _without_held_out(rows: Sampled, seed: int) -> Sampled:
 def _judge(given: Mapping[str, Any], rows: Sampled, path: Path) -> Any:
     """(network, reader, name) of what features are read from; None: the numbers themselves."""
     if given["judge"] is not None:
-        network = models.load(given["judge"], _job_of(given["judge"]))
+        network = models.load(given["judge"], job_of(given["judge"]))
         return network, models.reader(given["judge"], "image"), models.public_name(given["judge"])
     if rows.offset or not rows.names:
         return None
     return own_judge(given, rows, path)
-
-
-def _job_of(judge: Any) -> str:
-    """A classifier tells classes as well; any other network that reads images has features.
-
-    Raises:
-        HFTransferError: it reads something else.
-    """
-    config = models.config_of(judge)
-    if inputs.kind_of(config) != "image":
-        name = models.public_name(judge)
-        raise HFTransferError(f"model: {name} reads {inputs.reads(judge)}s; give a checkpoint that reads images")
-    try:
-        models.class_for("image_classification", config)
-    except HFTransferError:
-        return "encoder"
-    return "image_classification"
 
 
 class _Looks:

@@ -20,7 +20,7 @@ from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_watch import alarms, told
 
 SHOWN, POINTS = 64, 500  # latents whose samples are drawn, as images and as points
-MOST_CLASSES = 20  # that have a row of samples
+MOST_CLASSES = 20  # that have a row of samples, or of a table
 STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
 PAPERS = {
     "augment": "Zhao et al. 2020, Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738",
@@ -63,6 +63,7 @@ def finish(folder: StageFolder, found: Found) -> None:
     # a training that has come to its end may have ended far from the data
     text = (
         f"{outcome.text} On held-out samples: {by} {measured['shipped'][given['by']]:.3g}, of real ones {floor:.3g}."
+        f"{_raw_is_better(given['by'], measured)}"
     )
     metrics: dict[str, Any] = dict(measured["shipped"])
     metrics |= {
@@ -88,7 +89,7 @@ def finish(folder: StageFolder, found: Found) -> None:
         "outcome": {"outcome": outcome.outcome, "text": text},
         "features": found.quality.by,
         "curves": _curves(found),
-        "tables": [_table(found, measured)],
+        "tables": [_table(found, measured), *_classes(found)],
         "data": [{"role": "learnt from", "name": name, "rows": len(found.rows.train), "labels": _labels(found.rows)}],
         "citations": _citations(given),
         "pictures": _pictures(folder.work, found),
@@ -123,7 +124,20 @@ def _measured(found: Found) -> dict[str, dict[str, float]]:
         sides["raw"] = found.quality(found.model.generator)
     if found.baseline is not None:
         sides["baseline"] = found.quality(found.baseline)
-    return {**sides, "floor": found.quality.floor}
+    floor = dict(found.quality.floor)
+    if "asked_accuracy" in sides["shipped"] and found.quality.real_accuracy is not None:
+        floor["asked_accuracy"] = found.quality.real_accuracy
+    return {**sides, "floor": floor}
+
+
+def _raw_is_better(by: str, measured: dict[str, dict[str, float]]) -> str:
+    """A sentence where the average, which is shipped, is worse than what it is an average of."""
+    if "raw" not in measured:
+        return ""
+    shipped, raw = measured["shipped"][by], measured["raw"][by]
+    if not (raw > shipped if QUALITIES[by] else raw < shipped):
+        return ""
+    return f" The generator that was not averaged, in raw/, is better by that number: {raw:.3g}; lower ema."
 
 
 def _table(found: Found, measured: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -136,8 +150,24 @@ def _table(found: Found, measured: dict[str, dict[str, float]]) -> dict[str, Any
         names["baseline"] = f"baseline: {models.public_name(found.given['baseline'])}"
     columns = list(measured["shipped"])
     rows = [[names[side], *(_cell(values.get(name)) for name in columns)] for side, values in measured.items()]
-    shown = [f"{name.replace('_', ' ')} {'↑' if QUALITIES.get(name) else '↓'}" for name in columns]
+    shown = [
+        f"{name.replace('_', ' ')} {'↑' if {**QUALITIES, 'asked_accuracy': True}[name] else '↓'}" for name in columns
+    ]
     return {"title": "Quality on held-out samples (arrows: better)", "columns": ["samples of", *shown], "rows": rows}
+
+
+def _classes(found: Found) -> list[dict[str, Any]]:
+    """How often each class is made, beside how often it is real, both as the judge sees it."""
+    told = found.quality.classes(found.shipped)
+    if told is None:
+        return []
+    rows = [row for row in zip(*told, strict=True) if row[0] in found.rows.names or any(row[1:])]
+    title = "Share of samples taken for each class"
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: -abs(row[1] - row[2]))[:MOST_CLASSES]
+        title += f": the {MOST_CLASSES} that differ most"
+    cells = [[name, f"{made:.3f}", f"{real:.3f}"] for name, made, real in rows]
+    return [{"title": title, "columns": ["class", "generated", "held out"], "rows": cells}]
 
 
 def _cell(value: float | None) -> str:
