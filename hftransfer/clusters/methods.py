@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
-from sklearn.neighbors import NearestNeighbors
 
-from hftransfer.clusters.checks import distinct
+from hftransfer.clusters.checks import checked, distinct
+from hftransfer.clusters.neighbours import first_of_twins, neighbours
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.functional.spherical_kmeans import spherical_kmeans, unit
 
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")
 METHODS = ("kmeans", "minibatch_kmeans", "spherical_kmeans", *TREES, "hdbscan")
-MOST_IN_TREE = 20_000  # rows: a hierarchy's memory grows with their square
+MOST_IN_TREE = 10_000  # rows: a hierarchy's memory grows with their square
 MICRO = 500  # groups by k-means whose middles a hierarchy joins, where there are more rows
 OWN_FIELDS = {"n_clusters", "random_state", "copy", "store_centers"}  # decided by other options
 
@@ -61,9 +61,7 @@ class Fitted:
             return self.reference_labels[pairwise_distances_argmin(vectors, self.reference)]
         if self.method == "spherical_kmeans":
             return self.reference_labels[(unit(vectors) @ self.reference.T).argmax(axis=1)]
-        # exact distances, so that a fitted row's nearest is itself
-        near = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(self.reference)
-        distances, rows = (found[:, 0] for found in near.kneighbors(vectors))
+        distances, rows = (found[:, 0] for found in neighbours(vectors, self.reference))
         labels = self.reference_labels[rows]
         if self.reach is None:
             return labels
@@ -95,6 +93,8 @@ def fit(
         HFTransferError: the rows or fields do not fit the method.
     """
     fields = dict(fields or {})
+    checked(vectors)
+    _fitting(method, k, distance)
     distinct(vectors, k or 2, "k")
     if method in TREES:
         return _of_tree(vectors, method, k, distance, seed, _known(method, fields))
@@ -109,9 +109,19 @@ def fit(
         if method == "minibatch_kmeans":
             defaults["batch_size"] = 4096
         made = _made(method, {**defaults, **_known(method, fields), "n_clusters": k, "random_state": seed})
-        estimator = made.fit(vectors)
+        estimator = _obeyed(made, vectors)
         centres = estimator.cluster_centers_
     return _by_centres(vectors, method, centres, estimator)
+
+
+def _fitting(method: str, k: int | None, distance: float | None) -> None:
+    """Options that do not fit the method."""
+    if method not in METHODS:
+        raise HFTransferError(f"method: there is no '{method}'{nearest(method, METHODS)}")
+    if (k is not None and k < 1) or (k is None and method not in (*TREES, "hdbscan")):
+        raise HFTransferError(f"k: {method} needs a number of clusters, found {k}")
+    if method in TREES and (k is None) == (distance is None):
+        raise HFTransferError(f"k: {method} needs either k or distance")
 
 
 def _known(method: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +136,14 @@ def _known(method: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _made(method: str, fields: dict[str, Any]) -> Any:
     return (KMeans if method == "kmeans" else MiniBatchKMeans)(**fields)
+
+
+def _obeyed(estimator: Any, vectors: Array) -> Any:
+    """The estimator, fitted; what it says of a field that it refuses, in one line."""
+    try:
+        return estimator.fit(vectors)
+    except (ValueError, TypeError) as error:
+        raise HFTransferError(f"estimator: scikit-learn refuses it: {' '.join(str(error).split())}") from error
 
 
 def _by_centres(vectors: Array, method: str, centres: Array, estimator: Any) -> Fitted:
@@ -205,25 +223,26 @@ def _of_leaves(labels: Array, members: Array, count: int) -> Array:
 
 
 def _by_density(vectors: Array, fields: dict[str, Any]) -> Fitted:
-    try:
-        estimator = HDBSCAN(**{"min_cluster_size": max(5, len(vectors) // 100), **fields, "copy": True}).fit(vectors)
-    except ValueError as error:
-        raise HFTransferError(f"estimator: hdbscan refuses it ({str(error).splitlines()[0]})") from error
-    labels, _ = by_size(estimator.labels_)
+    made = HDBSCAN(**{"min_cluster_size": max(5, len(vectors) // 100), **fields, "copy": True})
+    estimator = _obeyed(made, vectors)
+    rows = np.asarray(vectors, dtype=np.float64)
+    first, twin = first_of_twins(rows)  # equal rows may fall to both sides of a tie: they go with the first one
+    labels, _ = by_size(estimator.labels_[first][twin])
     if labels.max(initial=-1) < 0:
         raise HFTransferError(
             f"estimator.min_cluster_size: hdbscan finds no cluster of {estimator.min_cluster_size} rows; lower it, or "
             "take another method"
         )
-    rows = np.asarray(vectors, dtype=np.float64)
     reach = np.array([_reach(rows[labels == label]) for label in range(int(labels.max()) + 1)])
     smallest = f"of at least {estimator.min_cluster_size} rows"
     noise = int((labels < 0).sum())
     says = f"hdbscan looks for groups {smallest}; {noise:,} of {len(rows):,} rows lie in none"
-    return Fitted("hdbscan", labels, middles(rows, labels), rows, labels, reach, estimator, None, None, None, says)
+    kept, own = rows[first], labels[first]
+    return Fitted("hdbscan", labels, middles(rows, labels), kept, own, reach, estimator, None, None, None, says)
 
 
 def _reach(rows: Array) -> float:
-    """The largest distance of a cluster's row from its nearest other one."""
-    near = NearestNeighbors(n_neighbors=2, algorithm="kd_tree").fit(rows)
-    return float(near.kneighbors(rows)[0][:, 1].max())
+    """The largest distance of a cluster's row from its nearest other one; 0 of a single row."""
+    if len(rows) < 2:
+        return 0.0
+    return float(neighbours(rows, rows, 2)[0][:, 1].max())

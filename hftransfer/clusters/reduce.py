@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.manifold import TSNE, trustworthiness
 from sklearn.model_selection import cross_val_score
-from sklearn.neighbors import NearestNeighbors
 
 from hftransfer.clusters.checks import AT_ONCE, checked
+from hftransfer.clusters.neighbours import neighbours
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.spherical_kmeans import unit
 
@@ -34,8 +34,7 @@ class Placed:
     def transform(self, vectors: Array) -> Array:
         """(rows, numbers) of rows like the fitted ones."""
         count = min(PLACED_BY, len(self.reference))
-        near = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(self.reference)
-        distances, rows = near.kneighbors(vectors)
+        distances, rows = neighbours(vectors, self.reference, count)
         itself = np.eye(1, count)  # where the nearest row is the same
         weights = np.where(distances[:, :1] == 0, itself, 1 / np.maximum(distances, 1e-12))
         return np.einsum("nk,nkd->nd", weights / weights.sum(axis=1, keepdims=True), self.targets[rows])
