@@ -283,6 +283,19 @@ def test_a_changed_baseline_does_not_undo_the_training(tmp_path, monkeypatch, ca
     assert not [record for record in caplog.records if "deleted" in record.getMessage()]
 
 
+@pytest.mark.parametrize("deep", [True, False])
+def test_more_bits_than_eight_are_said_to_be_lost(deep, tmp_path):
+    from hftransfer.data.samples import read_samples
+
+    (tmp_path / "pictures").mkdir()
+    for number in range(20):
+        values = np.random.default_rng(number).integers(0, 65536 if deep else 256, (8, 8))
+        image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
+        image.save(tmp_path / "pictures" / f"{number}.png")
+    notes = read_samples(str(tmp_path / "pictures"), key="data", seed=1).notes
+    assert ("images of more than 8 bits a channel are reduced to 8" in notes) == deep
+
+
 def test_a_game_ends_when_looks_are_no_better(tmp_path, monkeypatch):
     monkeypatch.setattr(gan_playing.Quality, "__call__", lambda self, generator: dict.fromkeys(self.floor, 1.0))
     result = points(tmp_path / "out", looks=6, early_stopping_patience=2)

@@ -374,7 +374,7 @@ def test_every_loss_has_a_middle():
         ({"deepspeed": {}, "fsdp": "full_shard"}, "training.fsdp: "),
         ({"auto_find_batch_size": True}, "training.auto_find_batch_size: "),
         ({"ddp_find_unused_parameters": False}, "training.ddp_find_unused_parameters: "),
-        ({"metric_for_best_model": "fid"}, "training.metric_for_best_model: "),
+        ({"metric_for_best_model": "fid"}, "training.metric_for_best_model: .*EarlyStoppingCallback.*patience"),
     ],
 )
 def test_what_does_not_go_with_two_players_is_refused_in_a_line(training, error, tmp_path):
@@ -434,6 +434,57 @@ def test_sizes_that_do_not_fit_are_told(tmp_path):
     with pytest.raises(HFTransferError, match="penalty: r1 holds for each row alone"):
         GanModel(*networks, Game(penalty="r1"))
     assert rows_of_an_update({**TRAINING, "gradient_accumulation_steps": 2}, 3) == 48
+
+
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (ring() * 100 + 100, r"reach from .* to 18\d.*, and the generator makes -1 to 1; scale by x / 127.5 - 1"),
+        (ring() * 3, r"reach from -2.3.* to 2.4, .* by \(x - middle\)"),
+        (ring() * math.nan, "pixel_values are not all finite"),
+        (torch.zeros(ROWS, 3), r"samples are \[3\], and the generator makes \[2\]"),
+    ],
+)
+def test_samples_that_the_generator_cannot_make_are_told_before_the_first_step(data, says, tmp_path, monkeypatch):
+    rows = [{"pixel_values": row} for row in data]  # a user's own data
+    ours = trainer(tmp_path, Game(), data=rows)
+    monkeypatch.setattr(GANTrainer, "training_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(HFTransferError, match=f"^data: .*{says}") as told:
+        ours.train_or_resume()
+    assert "\n" not in str(told.value)
+    named = trainer(tmp_path, Game(), data=[{"image": row} for row in data])
+    with pytest.raises(HFTransferError, match=r"^data: a batch has no pixel_values, but image"):
+        named.train_or_resume()
+
+
+@pytest.mark.parametrize("world, config, told", [(2, CONFIG, 1), (1, CONFIG, 0), (2, STILL, 0)])
+def test_statistics_of_several_processes_are_warned_of(world, config, told, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(type(gan_arguments(TRAINING, tmp_path, 0)), "world_size", world)
+    trainer(tmp_path, Game(), networks=pair(config))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == told and all("each of the 2 processes' own rows" in line for line in lines)
+
+
+def test_a_training_that_was_interrupted_within_an_update_begins_with_none_of_it(tmp_path, monkeypatch):
+    training = {"gradient_accumulation_steps": 4, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    game = Game("hinge")
+    whole = trainer(tmp_path / "whole", game, training=training)
+    history = whole.train_or_resume()
+    cut, step, calls = trainer(tmp_path / "cut", game, training=training), GANTrainer.training_step, []
+
+    def dies(self, *given, **options):
+        calls.append(1)
+        if len(calls) == 7:  # the second update's third batch
+            raise KeyboardInterrupt
+        return step(self, *given, **options)
+
+    monkeypatch.setattr(GANTrainer, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train_or_resume()
+    assert cut.batches
+    again = cut.train_or_resume()
+    assert all(torch.equal(value, weights(cut.model)[name]) for name, value in weights(whole.model).items())
+    assert again[-1]["discriminator_loss"] == history[-1]["discriminator_loss"]
 
 
 def test_steps_are_known_before(tmp_path):

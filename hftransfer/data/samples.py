@@ -1,11 +1,13 @@
 """What a generator learns to make, as tensors in memory: images of one size, or vectors in [-1, 1]."""
 
+import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from hftransfer.data.targets import divided, train_of, unclear
 from hftransfer.data.vectors import Columns, find_vectors, scaling, table, told
 from hftransfer.errors import HFTransferError
 
+SEEN = 100  # images whose bits a pixel are looked at
 SMALLEST = 8  # pixels a side that a convolutional pair makes at least
 
 
@@ -201,6 +204,15 @@ def _own_size(rows: ImageRows, key: str) -> int:
     )
 
 
+def _is_deep(rows: ImageRows) -> bool:
+    """Whether an image has 16 or 32 bits a pixel; of the first ones, which tell what the others are like."""
+    for image in rows.files[:SEEN]["image"]:
+        with PIL.Image.open(io.BytesIO(image["bytes"]) if image["bytes"] is not None else image["path"]) as opened:
+            if opened.mode.startswith("I") or opened.mode == "F":
+                return True
+    return False
+
+
 def _told(parts: Sequence[ImageRows], found: Sequence[int], size: int, channels: int | None) -> list[str]:
     notes = []
     shapes = sum((_shapes(rows) for rows in parts), Counter[tuple[int, int]]())
@@ -210,6 +222,8 @@ def _told(parts: Sequence[ImageRows], found: Sequence[int], size: int, channels:
         notes.append(f"{others} of {shapes.total()} images are scaled to {size} x {size} pixels{squeezed}")
     if channels is not None:
         notes.append(f"all images are read in {'grey' if channels == 1 else 'colour'}")
+    if any(_is_deep(rows) for rows in parts):
+        notes.append("images of more than 8 bits a channel are reduced to 8")
     lost = sum(found) - shapes.total()
     if lost:
         notes.append(f"{lost} of {sum(found)} images do not decode and are left out")

@@ -9,7 +9,8 @@ from hftransfer.data.samples import Sampled
 from hftransfer.errors import HFTransferError, renamed
 from hftransfer.judging import knows
 from hftransfer.quality import FEWEST
-from hftransfer.trainers.gan import check_sizes, gan_arguments
+from hftransfer.trainers.gan import gan_arguments
+from hftransfer.trainers.gan_checks import check_sizes
 from hftransfer.trainers.gan_model import GanModel
 
 

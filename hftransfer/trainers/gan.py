@@ -38,8 +38,9 @@ from hftransfer import processes, tuning
 from hftransfer.errors import HFTransferError
 from hftransfer.trainers.exact import ExactTrainer, training_arguments
 from hftransfer.trainers.gan_average import Follow
+from hftransfer.trainers.gan_checks import check_sizes, warn_of_statistics
 from hftransfer.trainers.gan_draws import Draws, Samples, WholeUpdates, as_it_is
-from hftransfer.trainers.gan_model import BATCH_NORM, GanModel
+from hftransfer.trainers.gan_model import GanModel
 from hftransfer.trainers.gan_players import by_player, schedule
 from hftransfer.trainers.gan_watch import GanWatch
 
@@ -67,6 +68,9 @@ def gan_arguments(training: Mapping[str, Any], folder: Path, seed: int) -> Train
 _ALTERNATION = "its wrapper does not know players that move in turn"
 
 
+_WATCH = "neither EarlyStoppingCallback; give the trainer a Watch with by, keep_best and patience"
+
+
 def _refuse(arguments: TrainingArguments) -> None:
     """What does not go with two players, wherever it was asked for."""
 
@@ -81,7 +85,7 @@ def _refuse(arguments: TrainingArguments) -> None:
         ("auto_find_batch_size", arguments.auto_find_batch_size, "an update would change its size; remove it"),
         ("gradient_checkpointing", arguments.gradient_checkpointing, "penalties need all activations; remove it"),
         ("ddp_find_unused_parameters", arguments.ddp_find_unused_parameters is False, "the idle player is unused"),
-        ("metric_for_best_model", arguments.metric_for_best_model, "quality is chosen by the stage; remove it"),
+        ("metric_for_best_model", arguments.metric_for_best_model, _WATCH),
     ):
         if asked:
             raise HFTransferError(f"training.{field}: not for two players: {why}")
@@ -101,33 +105,15 @@ def rows_of_an_update(training: Mapping[str, Any], discriminator_steps: int) -> 
     return int(batch * discriminator_steps * processes.state().num_processes)
 
 
-def check_sizes(model: nn.Module, rows: int, batch: int, accumulated: int) -> None:
-    """Refuses fewer rows than an update of so many batches takes, and batches without statistics.
-
-    Raises:
-        HFTransferError: in one line.
-    """
-    world = processes.state().num_processes
-    wanted, parts = batch * accumulated * world, f"{batch} x {accumulated} batches x {world} processes"
-    if rows < wanted:
-        raise HFTransferError(
-            f"data: {rows} rows are fewer than the {wanted} of an update ({parts}); give more, or lower "
-            "training.per_device_train_batch_size"
-        )
-    if batch == 1 and any(isinstance(module, BATCH_NORM) for module in model.modules()):
-        raise HFTransferError(
-            "training.per_device_train_batch_size: batch normalisation has no statistics of one row; raise it, or "
-            "turn batch_norm off"
-        )
-
-
 class GANTrainer(ExactTrainer):
     """Trains a `GanModel` on `Samples`, or on rows with `pixel_values` and perhaps `labels`.
 
-    `watch` measures quality: `Watch(measure, by=..., higher_is_better=..., keep_best=True)`.
+    `watch` measures quality: `Watch(measure, by=..., higher_is_better=..., keep_best=True)`; its `patience` ends a
+    training early.
 
     Raises:
-        HFTransferError: there are fewer rows than an update takes, or an option does not go with two players.
+        HFTransferError: there are fewer rows than an update takes, or an option does not go with two players; when
+            training begins, samples are not such as the generator makes.
     """
 
     must_be_finite = ("loss", "grad_norm", "discriminator_loss", "penalty", "discriminator_grad_norm")
@@ -151,6 +137,7 @@ class GANTrainer(ExactTrainer):
         self.batches: list[dict[str, Tensor]] = []  # of the update that is being collected
         check_sizes(model, len(train_dataset), args.train_batch_size, args.gradient_accumulation_steps)
         self.watching = GanWatch(self)
+        warn_of_statistics(model.generator, args.world_size, self.label)
         self.add_callback(Follow(model))
         self.add_callback(self.watching)
 

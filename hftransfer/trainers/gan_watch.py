@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from hftransfer import processes
+from hftransfer.trainers.gan_checks import check_batch
 
 logger = logging.getLogger("hftransfer")
 
@@ -77,9 +78,15 @@ class GanWatch(TrainerCallback):
             many = hasattr(rows, "__getitems__")
             batch = self.trainer.data_collator(rows.__getitems__(chosen) if many else [rows[row] for row in chosen])
             batch = self.trainer._prepare_inputs(batch)
+            check_batch(self.trainer.model.generator, batch)
             latents = self.trainer.model.generator.latents(len(chosen), torch.Generator().manual_seed(seed))
             self.fixed = latents.to(self.trainer.args.device), batch.get("labels"), _spread(batch["pixel_values"])
         return self.fixed
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Forgets what an interrupted training had collected, and looks at samples before any is learnt from."""
+        self.trainer.batches, self.sums, self.counts = [], {}, {}
+        self._fixed()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not processes.is_main() or "loss" not in (logs or {}):
