@@ -23,7 +23,8 @@ ROOMS = {  # what may be called where
     r"yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)": (),  # _Loader is a SafeLoader
     r"\bimport sklearn|from sklearn": (
         *("metrics.py", "data/demo.py", "data/palette.py", "functional/few_labels.py"),
-        *(f"clusters/{name}.py" for name in ("describe", "methods", "neighbours", "number", "reduce", "scores")),
+        *(f"clusters/{name}.py" for name in ("describe", "methods", "neighbours", "number", "plane")),
+        *("clusters/reduce.py", "clusters/scores.py"),
     ),
     r"\bimport peft|from peft": ("adapters/wrapping.py", "adapters/beginning.py", "adapters/saving.py"),
     r"trust_remote_code=": (),

@@ -6,7 +6,8 @@ clusters.predict(vectors), clusters.place(vectors), clusters.names
 
 from hftransfer.clusters.methods import METHODS, Fitted, fit
 from hftransfer.clusters.number import Choice, choose
-from hftransfer.clusters.reduce import Plane, Reduction, fit_plane, fit_reduction
+from hftransfer.clusters.plane import Plane, fit_plane
+from hftransfer.clusters.reduce import Reduction, fit_reduction
 from hftransfer.clusters.saved import Clusters, load, save
 
 __all__ = [

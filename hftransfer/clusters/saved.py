@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from hftransfer import runs
 from hftransfer.clusters.methods import Fitted
-from hftransfer.clusters.reduce import Placed, Plane, Reduction
+from hftransfer.clusters.placed import Placed
+from hftransfer.clusters.plane import Plane
+from hftransfer.clusters.reduce import Reduction
 from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
