@@ -39,6 +39,7 @@ class Browser:
         os.close(to_us)
         self._buffer, self._number = b"", 0
         self.events: list[dict[str, Any]] = []
+        self.tabs: list[Tab] = []
         os.set_blocking(self._in, False)
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
@@ -47,11 +48,12 @@ class Browser:
         os.write(self._out, json.dumps({**message, **({"sessionId": session} if session else {})}).encode() + b"\0")
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            for answer in self._received():
+            received = self._received()
+            self.events += [answer for answer in received if "id" not in answer]
+            for answer in received:
                 if answer.get("id") == self._number:
                     assert "error" not in answer, f"{method}: {answer['error']}"
                     return answer["result"]
-                self.events.append(answer)
         raise TimeoutError(method)
 
     def _received(self) -> list[dict[str, Any]]:
@@ -63,7 +65,14 @@ class Browser:
         return [json.loads(message) for message in messages]
 
     def open(self, path: Path, width: int = 1200, height: int = 800, dark: bool = False) -> "Tab":
-        return Tab(self, path, width, height, dark)
+        tab = Tab(self, path, width, height, dark)
+        self.tabs.append(tab)
+        return tab
+
+    def close_tabs(self) -> None:
+        while self.tabs:
+            self.call("Target.closeTarget", targetId=self.tabs.pop().target)
+        self.events.clear()
 
     def close(self) -> None:
         self._process.terminate()
@@ -77,8 +86,8 @@ class Tab:
 
     def __init__(self, browser: Browser, path: Path, width: int, height: int, dark: bool) -> None:
         self.browser, self.url = browser, path.resolve().as_uri()
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -166,10 +175,16 @@ class Tab:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
     made = Browser(program, tmp_path_factory.mktemp("profile"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    yield chromium
+    chromium.close_tabs()

@@ -12,7 +12,7 @@ let opened = -1;
 function shownContent(row, whole) {
   if (data.kind === null) return null;
   const value = content.of(row);
-  if (value === undefined) return element("p", { className: "muted" }, "still loading …");
+  if (value === undefined) return element("p", { className: "muted waiting" }, "still loading …");
   if (value === null) return element("p", { className: "muted" }, `no ${data.kind}`);
   if (data.kind === "image") return element("img", { src: value, alt: `image of row ${rowNumber(row)}`, onload: sharpen });
   if (data.kind === "sound") {
@@ -50,6 +50,12 @@ function mark({ color, shape }) {
   const made = element("span", { className: `mark ${shape}`, "aria-hidden": "true" });
   made.style.background = color;
   return made;
+}
+
+/** Shows what has come since, where a card or the panel waits for it. */
+function showLoaded() {
+  if (cardBox.querySelector(".waiting")) showCard(map.hovered);
+  if (pointBox.querySelector(".waiting")) openPoint(opened);
 }
 
 /** The card beside a point; -1 takes it away. */

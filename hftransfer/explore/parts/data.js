@@ -64,7 +64,7 @@ const content = {
 /** Loads one piece after the other; `step` is called after each, and says what to do with one that does not come. */
 async function loadContent(step) {
   globalThis.hftransferPiece = (place, rows) => (pieces[place] = rows);
-  await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  await new Promise((resolve) => setTimeout(resolve, 50)); // the points are painted first
   for (let place = 0; place < pieces.length; place++) {
     if (data.folder) await loadScript(`${data.folder}/${String(place).padStart(4, "0")}.js`);
     else {

@@ -186,8 +186,9 @@ function beginContent() {
     progress.hidden = content.complete && !brokenPieces;
     progress.textContent = brokenPieces ? `Some ${name} could not be read: the folder ${data.folder} must lie beside this page.`
       : `Loading ${name}: ${Math.round((100 * content.loaded) / data.pieces.length)} %`;
+    showLoaded();
     if (wanted && data.kind === "text") searchAgain();
-    else if (content.complete || content.loaded === 1) drawTable();
+    if (content.complete || content.loaded === 1) drawTable();
   });
 }
 

@@ -75,7 +75,7 @@ function drawTable() {
   byId("after").disabled = table.page === last;
   byId("list-title").textContent = selection.size ? `Selection: ${plural(table.rows.length, "row")}` : plural(table.rows.length, "row");
   byId("clear").hidden = !selection.size;
-  byId("download").disabled = !table.rows.length;
+  byId("download").disabled = !table.rows.length || (data.kind === "text" && !content.complete);
   markOpened();
 }
 
