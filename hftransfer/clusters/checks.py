@@ -46,14 +46,14 @@ def distinct(vectors: Array, at_least: int, key: str) -> None:
         raise HFTransferError("data: there is one row, so there is nothing to group it with")
     if len(vectors) < at_least:
         raise HFTransferError(f"{key}: {at_least} clusters of {len(vectors)} rows; give fewer clusters, or more rows")
-    found = _different(vectors, at_least)
+    found = different(vectors, at_least)
     if found == 1:
         raise HFTransferError("data: all rows are the same, so there is nothing to group")
     if found < at_least:
         raise HFTransferError(f"{key}: {at_least} clusters, and only {found} of the rows differ; give fewer clusters")
 
 
-def _different(vectors: Array, enough: int) -> int:
+def different(vectors: Array, enough: int) -> int:
     """How many different rows there are; counting ends at `enough`, mostly among the first ones."""
     seen: set[bytes] = set()
     for start in range(0, len(vectors), AT_ONCE):

@@ -13,6 +13,7 @@ from hftransfer.clusters.checks import checked, distinct
 from hftransfer.clusters.neighbours import first_of_twins, neighbours
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.functional.spherical_kmeans import spherical_kmeans, unit
+from hftransfer.functional.tree_cut import tree_cut
 
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")
@@ -184,16 +185,15 @@ def _of_tree(
     from scipy.cluster.hierarchy import fcluster
 
     tree, rows, members, says = hierarchy(vectors, method, seed)
-    wanted = (distance, "distance") if distance is not None else (k, "maxclust")
-    leaves = fcluster(tree, *wanted) - 1
+    if k is not None and k > len(rows):
+        raise HFTransferError(f"k: {k} clusters of the {len(rows)} small groups that a hierarchy joins; give fewer")
+    leaves = fcluster(tree, distance, "distance") - 1 if k is None else tree_cut(tree, k)
     labels, _ = by_size(leaves if members is None else leaves[members])
     leaves = labels if members is None else _of_leaves(labels, members, len(rows))
     count = int(labels.max()) + 1
-    if count < 2:
+    if count < 2 and distance is not None:
         top = float(tree[-1, 2])
         raise HFTransferError(f"distance: a cut at {distance:g} leaves one cluster; the last two join at {top:.4g}")
-    if k is not None and count < k:
-        says = "; ".join(filter(None, [says, f"{k} clusters were asked for and ties leave {count}"]))
     cut = distance if distance is not None else float(tree[-count:, 2][:2].mean()) if count > 1 else None
     return Fitted(method, labels, middles(vectors, labels), rows, leaves, None, None, tree, leaves, cut, says)
 

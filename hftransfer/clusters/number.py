@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from hftransfer.clusters.checks import different
 from hftransfer.clusters.methods import TREES, by_size, fit, hierarchy
 from hftransfer.clusters.scores import silhouette, stability
+from hftransfer.errors import HFTransferError
 from hftransfer.functional.gap_statistic import dispersion, first_within, gap, knee, uniform_reference
+from hftransfer.functional.tree_cut import tree_cut
 
 Array = NDArray[Any]
 MOST_ROWS = 3000  # that numbers are tried on
@@ -31,7 +34,10 @@ def choose(vectors: Array, ks: Sequence[int], method: str, seed: int) -> Choice:
     """Tries numbers of clusters on at most 3000 rows."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:MOST_ROWS])
     sample = np.asarray(vectors[rows], dtype=np.float64)
-    ks = [k for k in ks if k < len(np.unique(sample, axis=0))]
+    apart = different(sample, max(ks) + 1)
+    ks = [k for k in ks if k < apart]  # as many clusters as there are different rows would be without spread
+    if not ks:
+        raise HFTransferError(f"try_k: only {apart} of the rows differ, so no number can be chosen; give k")
     curves: dict[str, Curve] = {name: [] for name in _CURVES}
     noise = np.random.default_rng(seed)
     boxes = [uniform_reference(sample, noise) for _ in range(REFERENCES)]
@@ -95,9 +101,7 @@ def vote(curves: dict[str, Curve]) -> tuple[int, str]:
 def _groupings(rows: Array, ks: Sequence[int], method: str, seed: int) -> list[Array]:
     """The labels for each number; a hierarchy is made once and cut for each."""
     if method in TREES:
-        from scipy.cluster.hierarchy import fcluster
-
         tree = hierarchy(rows, method, seed)[0]
-        return [by_size(fcluster(tree, k, "maxclust") - 1)[0] for k in ks]
+        return [by_size(tree_cut(tree, k))[0] for k in ks]
     fields = {"n_init": 3} if method in ("kmeans", "minibatch_kmeans") else {}
     return [fit(rows, method, k=k, seed=seed, fields=fields).labels for k in ks]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from hftransfer.clusters.checks import different
 from hftransfer.clusters.methods import fit
 
 Array = NDArray[Any]
@@ -85,6 +86,9 @@ def stability(vectors: Array, method: str, k: int, seed: int, *, draws: int = DR
     found = []
     for draw in range(draws):
         parts = [np.sort(noise.permutation(len(vectors))[:count]) for _ in range(2)]
+        if any(different(vectors[rows], k) < k for rows in parts):
+            found.append(0.0)  # a part that misses rare rows cannot be grouped so
+            continue
         labels = [_quick(vectors[rows], method, k, seed + 2 * draw + place) for place, rows in enumerate(parts)]
         both, one, other = np.intersect1d(parts[0], parts[1], assume_unique=True, return_indices=True)
         found.append(metrics.adjusted_rand_score(labels[0][one], labels[1][other]) if len(both) else 0.0)
