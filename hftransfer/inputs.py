@@ -35,7 +35,15 @@ class Inputs:
 
 
 def kind_of(config: Any) -> Kind:
-    """What an architecture reads. A ViT of one channel may read spectrograms: its reader tells."""
+    """What an architecture reads. A ViT of one channel may read spectrograms: its reader tells.
+
+    Raises:
+        HFTransferError: it is a player of `gan` that takes or makes vectors.
+    """
+    if hasattr(config, "sample_shape") and not config.is_image:
+        raise HFTransferError(
+            f"model: {config.model_type} is of vectors, and reads no texts, images or sounds; give another checkpoint"
+        )
     if hasattr(config, "image_size") or config.model_type == "imagegpt":
         return "image"
     heard = hasattr(config, "num_conv_pos_embeddings") or config.model_type == "audio-spectrogram-transformer"

@@ -339,6 +339,40 @@ def told(call):
     return str(error.value)
 
 
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"n": 2.0}, "n: expected a whole number from 1 on, found 2.0"),
+        ({"n": True}, "n: expected a whole number from 1 on, found True"),
+        ({"batch_size": None}, "batch_size: expected a whole number from 1 on, found None"),
+        ({"seed": None}, "seed: expected a whole number from 0 on, found None"),
+        ({"seed": -1}, "seed: expected a whole number from 0 on, found -1"),
+        ({"seed": 2**70}, "seed: expected a whole number from 0 on, found"),
+        ({"truncation": "a"}, "truncation: expected a number above 0, found 'a'; None truncates nothing"),
+        ({"labels": [None, 1]}, "labels: expected a whole number or a name, or a list of them, found None"),
+        ({"labels": 1.5}, "labels: expected a whole number or a name, or a list of them, found 1.5"),
+        ({"labels": [True, False]}, "labels: expected a whole number or a name, or a list of them"),
+    ],
+)
+def test_things_of_another_type_are_told(asked, says):
+    generator = pair(classes=3)[0]
+    assert told(lambda: generator.generate(**{"n": 2, **asked})).startswith(says)
+
+
+def test_numbers_of_numpy_are_numbers():
+    generator = pair(classes=3)[0]
+    made = generator.generate(np.int64(2), seed=np.int64(3), labels=np.array([2, 0]), truncation=np.float32(0.5))
+    torch.testing.assert_close(made, generator.generate(2, seed=3, labels=[2, 0], truncation=0.5))
+
+
+@pytest.mark.parametrize(("kind", "shape"), KINDS)
+def test_samples_of_another_shape_are_told(kind, shape):
+    _, discriminator = pair(kind, shape)
+    other = [shape[0] + 1, *shape[1:]]
+    says = f"pixel_values: this network judges samples of {list(shape)}, and these are {other}"
+    assert told(lambda: discriminator(torch.rand(2, *other))) == says
+
+
 def test_mistakes_in_what_is_asked_of_a_generator_are_told():
     plain, conditional, flat = pair()[0], pair(classes=3)[0], pair("mlp", [2])[0]
     assert told(lambda: plain.generate(2, labels=1)).startswith("labels: this network was made without classes")

@@ -136,7 +136,35 @@ def test_a_discriminator_of_vectors_classifies_no_images(tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(HFTransferError) as error:
         hftransfer.finetune(str(tmp_path / "discriminator"), "demo/digits", output_dir=str(tmp_path / "out"))
+    assert str(error.value).startswith("model: gan_mlp_discriminator is of vectors, and reads no texts, images or")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["conv", "mlp"])
+def test_an_epoch_may_end_with_a_batch_of_one_row(kind, tmp_path):
+    saved(tmp_path, kind, batch_norm=True)
+    training = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
+    given = {"max_train_samples": 41, "training": training, "seed": 1, "output_dir": str(tmp_path / "out")}
+    assert hftransfer.finetune(str(tmp_path / "discriminator"), "demo/digits", **given).metrics["accuracy"] > 0
+
+
+@pytest.mark.parametrize("kind", ["conv", "mlp"])
+def test_one_row_is_normalised_as_in_use_and_teaches(kind):
+    _, discriminator = gans.new_pair(kind, [1, 8, 8], 0, {**(CONV if kind == "conv" else MLP),
+                                     "discriminator": {"batch_norm": True}})  # fmt: skip
+    classifier = {"conv": gans.GanConvForImageClassification, "mlp": gans.GanMLPForImageClassification}[kind]
+    network = classifier(discriminator.config).train()
+    network(torch.rand(8, 1, 8, 8))
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    row = torch.rand(1, 1, 8, 8)
+    found = network(row, labels=torch.tensor([1]))
+    found.loss.backward()
+    assert all(module.training for module in network.modules())
+    torch.testing.assert_close(found.logits, network.eval()(row).logits)
+    assert all(torch.equal(before[name], value) for name, value in network.named_buffers())
+    assert all(value.grad is not None for value in network.discriminator.stages()[0].parameters())
+    with pytest.raises(HFTransferError, match="batches of two rows at least, or make a new network"):
+        discriminator.train()(row)
 
 
 # what the model card says of them

@@ -1,6 +1,9 @@
 """What the networks of both kinds have in common: how weights begin, how samples are made and judged."""
 
+import contextlib
 import math
+from collections.abc import Iterator
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -45,7 +48,7 @@ class GanNetwork(TransformersModel):
         if self.training and rows == 1 and self.config.batch_norm:
             raise HFTransferError(
                 "batch_norm: a batch of one row has no statistics to train with; use batches of two rows at least, or "
-                "set batch_norm: false"
+                "make a new network with batch_norm: false"
             )
 
 
@@ -99,8 +102,8 @@ class Generator(GanNetwork):
         Raises:
             HFTransferError: in one line, for anything wrong with these.
         """
-        self._check_asked(n, output_type, batch_size)
-        noise = torch.Generator().manual_seed(seed)
+        self._check_asked(n, seed, output_type, batch_size)
+        noise = torch.Generator().manual_seed(int(seed))
         inputs = latent.drawn(n, self.config.latent_size, noise)
         if truncation is not None:
             inputs = latent.truncated(inputs, truncation)
@@ -119,10 +122,10 @@ class Generator(GanNetwork):
         samples = self.in_units(torch.cat([some.float().cpu() for some in made]))
         return _as(output_type, samples, image=self.config.is_image)
 
-    def _check_asked(self, n: int, output_type: str, batch_size: int) -> None:
-        for name, value in (("n", n), ("batch_size", batch_size)):
-            if value < 1:
-                raise HFTransferError(f"{name}: expected a whole number above 0, found {value}")
+    def _check_asked(self, n: int, seed: int, output_type: str, batch_size: int) -> None:
+        for name, value, least in (("n", n, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**63:
+                raise HFTransferError(f"{name}: expected a whole number from {least} on, found {value!r}")
         if output_type not in OUTPUTS:
             raise HFTransferError(f"output_type: expected one of {', '.join(OUTPUTS)}, found {output_type!r}")
         if output_type == "pil" and not self.config.is_image:
@@ -179,7 +182,14 @@ class Discriminator(GanNetwork):
         return logits + self.projection(found).gather(1, labels[:, None])[:, 0]
 
     def features(self, pixel_values: Tensor) -> Tensor:
-        """(batch, width) what the logit is read from; a conditional network needs no labels for them."""
+        """(batch, width) what the logit is read from; a conditional network needs no labels for them.
+
+        Raises:
+            HFTransferError: samples of another shape, or a batch of one row in training with batch norm.
+        """
+        shape, wanted = list(pixel_values.shape[1:]), list(self.config.sample_shape)
+        if shape != wanted:
+            raise HFTransferError(f"pixel_values: this network judges samples of {wanted}, and these are {shape}")
         self._check_batch(len(pixel_values))
         return self._features(pixel_values)
 
@@ -216,7 +226,25 @@ class ImageClassifier(GanNetwork):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any) -> ImageClassifierOutput:
-        """Logits, (batch, labels), and with `labels` the loss of `config.problem_type`."""
-        logits = self.classifier(self.discriminator.features(pixel_values))
+        """Logits, (batch, labels), and with `labels` the loss of `config.problem_type`.
+
+        A batch of one row in training, as the last of an epoch may be, is normalised as in use.
+        """
+        with self._as_in_use() if self.training and len(pixel_values) == 1 else contextlib.nullcontext():
+            found = self.discriminator.features(pixel_values)
+        logits = self.classifier(found)
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return ImageClassifierOutput(loss=loss, logits=logits)
+
+    @contextlib.contextmanager
+    def _as_in_use(self) -> Iterator[None]:
+        """Batch norm by its running statistics: one row has none."""
+        norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        changed = [module for module in (self.discriminator, *norms) if module.training]
+        for module in changed:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in changed:
+                module.training = True

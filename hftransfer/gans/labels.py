@@ -1,6 +1,7 @@
 """The labels that samples are asked for by, or judged as."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from hftransfer.errors import HFTransferError, nearest
 
+WANTED = "expected a whole number or a name, or a list of them"
 Labels: TypeAlias = int | str | Sequence[int] | Sequence[str] | Tensor
 
 
@@ -49,7 +51,7 @@ def asked(
         return None
     given = torch.as_tensor(_numbered(labels, names or {}) if num_classes else 0).cpu()  # `checked` refuses the latter
     if given.is_floating_point() or given.dtype == torch.bool or given.dim() > 1:
-        raise HFTransferError("labels: expected a whole number or a name, or a list of them")
+        raise HFTransferError(f"labels: {WANTED}")
     given = given.long()
     if given.dim() and len(given) != n:
         raise HFTransferError(
@@ -64,6 +66,10 @@ def _numbered(labels: Labels, names: Mapping[str, int]) -> Any:
         if labels not in names:
             raise HFTransferError(f"labels: there is no class '{labels}'{nearest(labels, names)}")
         return names[labels]
-    if isinstance(labels, int | Tensor):
+    if isinstance(labels, Integral):
+        return labels if isinstance(labels, bool) else int(labels)
+    if isinstance(labels, Tensor):
         return labels
+    if not isinstance(labels, Iterable):
+        raise HFTransferError(f"labels: {WANTED}, found {labels!r}")
     return [_numbered(one, names) for one in labels]

@@ -1,5 +1,7 @@
 """Latent vectors: standard normal, or cut at some distance from the mean for samples that are more typical."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,8 @@ def truncated(latents: Tensor, threshold: float) -> Tensor:
     Raises:
         HFTransferError: the threshold is not above 0.
     """
-    if not threshold > 0:
-        raise HFTransferError(f"truncation: expected a number above 0, found {threshold}; null truncates nothing")
+    if not isinstance(threshold, Real) or isinstance(threshold, bool) or not threshold > 0:
+        raise HFTransferError(f"truncation: expected a number above 0, found {threshold!r}; None truncates nothing")
     below = torch.special.ndtr(torch.tensor(-float(threshold), dtype=torch.float64))
     quantiles = below + torch.special.ndtr(latents.double()) * (1 - 2 * below)
     return torch.special.ndtri(quantiles).clamp(-threshold, threshold).to(latents.dtype)
