@@ -225,6 +225,21 @@ def saved(folder, kind, shape, classes=0, names=None, config=None):
     return folder
 
 
+def test_the_judge_that_is_made_first_is_bounded(tmp_path):
+    from hftransfer.stages import gan_judge
+
+    for classes, level in enumerate((0, 200)):
+        (tmp_path / "pictures" / f"{classes}").mkdir(parents=True)
+        for number in range(30):
+            values = np.random.default_rng(number).integers(level, level + 50, (64, 64))
+            Image.fromarray(values.astype(np.uint8)).save(tmp_path / "pictures" / f"{classes}" / f"{number}.png")
+    given = {"data": str(tmp_path / "pictures"), "seed": 1, "max_train_samples": None}
+    rows = gan_judge.Sampled(torch.zeros(48, 1, 64, 64), *[None] * 3, ["0", "1"], [], [], [])
+    network, _, told = gan_judge.own_judge(given, rows, tmp_path / "out")
+    assert network.config.image_size == 32 and "20 steps on images of 32 x 32" in told
+    assert gan_judge.steps(64 * 10) == 200 and gan_judge.steps(10**6) == 1000
+
+
 def test_a_baseline_is_a_generator_of_such_samples(faces, tmp_path):
     other = saved(tmp_path / "other", "conv", [1, 16, 16])
     vectors = saved(tmp_path / "vectors", "mlp", [2])
