@@ -3,6 +3,7 @@
     python benchmarks/gan.py                               # speed, both pairs of networks
     python benchmarks/gan.py --only conv --steps 200 --rounds 3
     python benchmarks/gan.py --quality mixture             # modes and good samples by loss, 3 seeds
+    python benchmarks/gan.py --quality mixture --steps 4000    # the table that recipes/gan_mlp_blobs.yaml refers to
     python benchmarks/gan.py --quality digits --steps 800
 
 Speed, in steps of the generator a second, on noise in memory, batches of 64, fp32, all sides with a moving average:
