@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
-from hftransfer import gans, models, processes
+from hftransfer import gans, models
 from hftransfer.data.samples import Sampled, read_samples
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.quality import Quality
@@ -17,6 +17,7 @@ from hftransfer.stages import gan_record
 from hftransfer.stages.gan import QUALITIES
 from hftransfer.stages.gan_checks import check, generator_config, job_of
 from hftransfer.stages.gan_judge import own_judge
+from hftransfer.stages.gan_looks import FirstLook, Looks
 from hftransfer.trainers.gan import GANTrainer, gan_arguments, planned_steps
 from hftransfer.trainers.gan_draws import Samples
 from hftransfer.trainers.gan_model import GanModel
@@ -206,7 +207,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
     path = folder.begin(measuring=MEASURING)
     judge = _judge(given, rows, path)
     choosing = Quality(_without_held_out(rows, given["seed"]), judge, count=given["quality_rows"], seed=given["seed"])
-    looking = _Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
+    looking = Looks(model, choosing, path / CHECKPOINTS / "looks", given["seed"])
     steps = planned_steps(given["training"], len(rows.train), game.steps)
     every = max(1, -(-steps // given["looks"]))
     at = {
@@ -224,7 +225,7 @@ def run(folder: StageFolder, given: dict[str, Any]) -> None:
         args=gan_arguments({**at, **given["training"]}, path / CHECKPOINTS / "game", given["seed"]),
         train_dataset=Samples(rows.train, rows.train_labels if model.generator.config.num_classes else None),
         watch=watch,
-        callbacks=[_FirstLook(looking)],
+        callbacks=[FirstLook(looking)],
         label="gan",
     )  # fmt: skip
     trainer.train_or_resume()
@@ -259,44 +260,6 @@ def _judge(given: Mapping[str, Any], rows: Sampled, path: Path) -> Any:
     if rows.offset or not rows.names:
         return None
     return own_judge(given, rows, path)
-
-
-class _Looks:
-    """Quality at intervals, of the average and of the generator itself, and the samples of the same latents."""
-
-    def __init__(self, model: GanModel, quality: Quality, folder: Path, seed: int) -> None:
-        self.model, self.quality, self.folder, self.seed = model, quality, folder, seed
-
-    def measure(self) -> dict[str, float]:
-        found = {f"eval_{name}": value for name, value in self.quality(self.model.averaged()).items()}
-        if self.model.generator_ema is not None:
-            raw = self.quality(self.model.generator)
-            found |= {f"eval_raw_{name}": value for name, value in raw.items()}
-        return found
-
-    def draw(self, step: int) -> None:
-        """Writes the samples of a step; what a resumed training draws again is the same."""
-        if processes.is_main():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            np.save(self.folder / f"{step:08d}.npy", gan_record.shown(self.model.averaged(), self.seed))
-
-    def frames(self) -> list[tuple[int, np.ndarray]]:
-        """(step, samples) of all looks."""
-        return [(int(path.stem), np.load(path)) for path in sorted(self.folder.glob("*.npy"))]
-
-
-class _FirstLook(TrainerCallback):
-    """Draws samples before the first step, and at each evaluation."""
-
-    def __init__(self, looking: _Looks) -> None:
-        self.looking = looking
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:
-            self.looking.draw(0)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.looking.draw(state.global_step)
 
 
 def _save(model: GanModel, path: Path) -> None:
