@@ -1,6 +1,7 @@
 """Reductions and planes against scikit-learn's own, on memory maps, and of rows that have nothing to tell."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -157,3 +158,29 @@ def test_umap_that_is_not_installed_is_told_in_a_line(digits, monkeypatch):
         with pytest.raises(HFTransferError, match=r"umap: .*pip install .hftransfer\[umap\]") as error:
             fitted()
         assert "\n" not in str(error.value)
+
+
+def test_umaps_places_are_kept_and_few_rows_are_told(digits, monkeypatch):
+    """With a stand-in of its interface: the package is an extra, and takes a minute to compile."""
+    asked = []
+
+    class UMAP:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def fit_transform(self, rows):
+            return np.arange(rows.shape[0] * asked[-1]["n_components"]).reshape(len(rows), -1) / 7
+
+    module = types.ModuleType("umap")
+    module.UMAP = UMAP
+    monkeypatch.setitem(sys.modules, "umap", module)
+    rows = np.concatenate([digits[:9], digits[:1]])
+    drawn = fit_plane(rows, "umap", seed=5)
+    assert asked[-1]["n_neighbors"] == 9 and asked[-1]["random_state"] == 5
+    np.testing.assert_array_equal(drawn.points, drawn.place(rows))
+    np.testing.assert_array_equal(drawn.points[9], drawn.points[0])
+    reduced = fit_reduction(digits, "umap", components=3)
+    assert asked[-1]["n_neighbors"] == 15 and asked[-1]["n_components"] == 3
+    np.testing.assert_allclose(reduced.transform(digits[4:6]), [[12 / 7, 13 / 7, 2], [15 / 7, 16 / 7, 17 / 7]])
+    with pytest.raises(HFTransferError, match="umap: 7 rows are too few for 7 dimensions; use pca"):
+        fit_reduction(digits[:7], "umap", components=7)

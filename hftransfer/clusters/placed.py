@@ -1,5 +1,6 @@
 """Maps of rows that are known by where some rows lie: UMAP's, t-SNE's."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from hftransfer.errors import HFTransferError
 
 Array = NDArray[Any]
 PLACED_BY = 5  # nearest rows that place a new one
+UMAP_NEIGHBOURS, FEWEST = 15, 5  # UMAP's own default, and rows with which it can do anything
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,15 @@ class Placed:
 def umap(vectors: Array, components: int, seed: int) -> Array:
     """(rows, components) by UMAP (McInnes et al. 2018, arXiv:1802.03426), the same for the same seed."""
     try:
-        from umap import UMAP
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of tensorflow, for a part that is not used
+            from umap import UMAP
     except ImportError as error:
         raise HFTransferError("umap: its package is not installed; pip install 'hftransfer[umap]'") from error
-    made = UMAP(n_components=components, random_state=seed, n_jobs=1).fit_transform(np.asarray(vectors))
+    if len(vectors) < max(FEWEST, components + 2):
+        raise HFTransferError(f"umap: {len(vectors)} rows are too few for {components} dimensions; use pca")
+    count = min(UMAP_NEIGHBOURS, len(vectors) - 1)
+    made = UMAP(n_neighbors=count, n_components=components, random_state=seed, n_jobs=1).fit_transform(
+        np.asarray(vectors)
+    )
     return np.asarray(made, dtype=np.float64)

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
 from hftransfer.clusters.checks import checked, distinct
+from hftransfer.clusters.neighbours import first_of_twins
 from hftransfer.clusters.placed import Placed, umap
 from hftransfer.errors import HFTransferError, nearest
 
@@ -69,7 +70,9 @@ def fit_plane(vectors: Array, how: str, *, seed: int = 42) -> Plane:
     if how == "tsne" and len(rows) > MOST_PLACED:
         rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MOST_PLACED])
     fitted = np.asarray(vectors[rows])
-    placed = Placed(fitted, umap(fitted, 2, seed) if how == "umap" else _tsne(fitted, seed))
+    found = umap(fitted, 2, seed) if how == "umap" else _tsne(fitted, seed)
+    first, twin = first_of_twins(fitted)  # equal rows lie where the first one does, as new ones would
+    placed = Placed(fitted, found[first][twin])
     points = placed.targets if len(fitted) == len(vectors) else placed.transform(vectors)
     trust, count = _trust(vectors, points, seed)
     name = {"tsne": "t-SNE", "umap": "UMAP"}[how]
