@@ -401,6 +401,20 @@ def _say_goodbye(folder: Path) -> None:
     ]
     places += [("model:", folder / "final")] if (folder / "final").is_dir() else []
     print("\n".join(f"{name:<8}{path}" for name, path in places))
+    pages = [path for name, path in places if name == "page:"]
+    if pages and _has_screen():
+        import webbrowser
+
+        webbrowser.open(pages[0].resolve().as_uri())
+
+
+def _has_screen() -> bool:
+    """Whether a person sits before it: a terminal on a desktop. HFTRANSFER_OPEN=0 opens nothing."""
+    desktop = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    remote = any(os.environ.get(name) for name in ("SSH_CONNECTION", "CI"))
+    return sys.stdout.isatty() and desktop and not remote and os.environ.get("HFTRANSFER_OPEN", "1") != "0"
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -191,3 +191,39 @@ def test_rows_that_cannot_be_grouped(tmp_path, rows, message):
 def test_texts_are_no_vectors(reviews, tmp_path):
     with pytest.raises(HFTransferError, match=r"holds no vectors .*embed it first"):
         group(reviews("source", 9), tmp_path / "out")
+
+
+def test_few_new_rows_and_clusters_that_get_none(tiny_bert, reviews, tmp_path):
+    many = embed(str(tiny_bert), reviews("source", 40), output_dir=str(tmp_path / "many"), bf16=False)
+    one = embed(str(tiny_bert), reviews("source", 1, name="one"), output_dir=str(tmp_path / "one"), bf16=False)
+    first = group(str(many.path), tmp_path / "first", k=3, method="ward")
+    found = group(str(one.path), tmp_path / "found", fitted=str(first.path))
+    assert found.metrics["rows"] == 1 and found.evidence["title"] == "Clusters: ward"
+    assert [row[1] for row in found.evidence["tables"][0]["rows"]].count(0) == 2
+    with pytest.raises(HFTransferError, match=r"k: nothing is fitted beside fitted, which has its own"):
+        group(str(one.path), tmp_path / "no", fitted=str(first.path), k=2)
+
+
+def test_labels_that_are_missing_in_some_rows_judge_the_others(tmp_path):
+    points, labels = make_blobs(60, centers=3, cluster_std=0.3, random_state=5)
+    some = [None if row % 5 == 0 else "abc"[label] for row, label in enumerate(labels)]
+    data = Dataset.from_dict({"vector": points.tolist(), "label": some, "cluster": ["mine"] * 60, "when": [[1]] * 60})
+    result = group(data, tmp_path / "out", k=3)
+    assert result.metrics["adjusted_rand"] == result.metrics["matched_accuracy"] == 1
+    assert "labels of the 48 rows that have one" in result.evidence["outcome"]["text"]
+    page = (result.path / "explore.html").read_text()
+    names = json.loads(page.split('id="data">')[1].split("</script>")[0])["columns"]
+    assert [column["name"] for column in names] == [
+        "cluster", "distance from the middle", "label", "cluster (of the data)", "when"
+    ]  # fmt: skip
+
+
+def test_rows_have_the_datas_numbers_everywhere(tiny_bert, tmp_path):
+    words = ["quiet soup", "", "noisy pan", " ", "the oven", None, "a knife"] * 6
+    vectors = embed(str(tiny_bert), Dataset.from_dict({"text": words}), output_dir=str(tmp_path / "v"), bf16=False)
+    result = group(str(vectors.path), tmp_path / "out", k=2, near_duplicates=0.999)
+    kept = [row for row, text in enumerate(words) if (text or "").strip()]
+    assert assigned(result)["row"][:] == kept
+    near = next(table for table in result.evidence["tables"] if "Near-dup" in table["title"])
+    told = [[int(row) for row in line[0].split(", ")] for line in near["rows"]]
+    assert all(len({words[row] for row in rows}) == 1 for rows in told) and told

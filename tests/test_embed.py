@@ -271,7 +271,7 @@ def test_all_splits_are_embedded_and_named(tiny_bert, tmp_path):
 
 
 def test_blank_texts_are_left_out_and_told(tiny_bert, tmp_path):
-    data = Dataset.from_dict({"text": ["the soup", "  ", "a pan", "", "the knife"]})
+    data = Dataset.from_dict({"text": ["the soup", "  ", "a pan", None, "the knife"]})
     result = embed(str(tiny_bert), data, output_dir=str(tmp_path / "out"), bf16=False, rows_per_shard=2)
     assert open_vectors(result.path).rows()["row"][:] == [0, 2, 4]
     assert result.metrics["rows_left_out"] == 2
@@ -313,8 +313,6 @@ def test_mistakes_are_told_in_a_line(tiny_bert, reviews, tmp_path, options, mess
 
 
 def test_data_and_checkpoints_that_do_not_fit(tiny_bert, tmp_path):
-    with pytest.raises(HFTransferError, match=r"row 2 of .* has nothing in the column 'text'"):
-        vectors(tiny_bert, Dataset.from_dict({"text": ["soup", None]}), tmp_path / "a")
     with pytest.raises(HFTransferError, match="no row that can be embedded"):
         vectors(tiny_bert, Dataset.from_dict({"text": [" ", ""]}), tmp_path / "b")
     with pytest.raises(HFTransferError, match="prompt: eyes reads images"):

@@ -433,3 +433,23 @@ def test_it_launches_through_accelerate_without_its_warnings(small, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert "defaults used instead" not in ran.stderr and "Warning" not in ran.stderr
     assert "the plan" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "opened"),
+    [
+        (True, {"DISPLAY": ":0"}, True),
+        (False, {"DISPLAY": ":0"}, False),
+        (True, {}, False),
+        (True, {"DISPLAY": ":0", "SSH_CONNECTION": "x"}, False),
+        (True, {"DISPLAY": ":0", "HFTRANSFER_OPEN": "0"}, False),
+    ],
+)
+def test_a_page_is_opened_only_before_a_person_on_a_desktop(monkeypatch, terminal, environment, opened):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "CI", "HFTRANSFER_OPEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert recipe._has_screen() is opened

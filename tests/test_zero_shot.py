@@ -257,3 +257,25 @@ def test_the_record_is_strict_json(bag, reviews, tmp_path):
     found, _ = told(bag, reviews("source", 40), tmp_path, threshold=1.0)
     assert found.metrics["coverage"] < 0.5
     json.loads((found.path / "evidence.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_labels_that_are_not_the_datas_are_told_and_nothing_is_measured(tiny_bert, reviews, tmp_path):
+    found = hftransfer.zero_shot(
+        str(tiny_bert),
+        reviews("source", 12),
+        labels=["kitchen", "garden"],
+        max_length=64,
+        output_dir=str(tmp_path / "out"),
+    )
+    assert found.metrics["rows"] == 12 and "accuracy" not in found.metrics
+    assert any(
+        "the data's labels ('calm', 'loud') are not those that are told" in note for note in found.evidence["notes"]
+    )
+    with pytest.raises(HFTransferError, match=r"labels: the data has no label 'loudd'; did you mean 'loud'\?"):
+        hftransfer.zero_shot(
+            str(tiny_bert),
+            reviews("source", 12),
+            labels=["calm", "loudd"],
+            max_length=64,
+            output_dir=str(tmp_path / "no"),
+        )

@@ -58,13 +58,13 @@ class Source(NamedTuple):
         if self.kind != "text":
             rows = rows.cast_column(self.content, STORED[self.kind])
         values = column(rows, self.content)
-        missing = [first + place + 1 for place, value in enumerate(values) if value is None]
+        missing = [first + place + 1 for place, value in enumerate(values) if value is None and self.kind != "text"]
         if missing:
             raise HFTransferError(
                 f"{self.spec.key}: row {missing[0]} of '{display_name(self.spec)}' has nothing in the column "
                 f"'{self.content}', and {len(missing) - 1} more near it; fill or remove them"
             )
-        places = [place for place, value in enumerate(values) if self.kind != "text" or value.strip()]
+        places = [place for place, value in enumerate(values) if self.kind != "text" or (value or "").strip()]
         read = len(rows)
         rows = rows if len(places) == len(rows) else rows.select(places)
         kept = rows.select_columns(list(self.kept))

@@ -20,9 +20,9 @@ def rows(tokenizer: Any, texts: Sequence[str], template: str, max_length: int, *
     around = len(tokenizer(template.replace(TEXT, ""))["input_ids"])
     room = max_length - around
     if room < least:
+        shown = " ".join(template[:60].split())
         raise HFTransferError(
-            f"max_length: '{template[:60]}' takes {around} tokens of {max_length} and leaves no room for a text; "
-            "raise it"
+            f"max_length: '{shown}' takes {around} tokens of {max_length} and leaves no room for a text; raise it"
         )
     made = _encoded(tokenizer, texts, template)
     for row, ids in enumerate(made):

@@ -30,6 +30,7 @@ class Page:
     kind: str | None = None  # of the content
     color_by: str = ""  # the column by which the points are coloured at first; by default the first one
     notes: Sequence[str] = ()  # what a reader must know, as sentences
+    numbers: Sequence[int] | NDArray[Any] | None = None  # what rows are called; by default their places
     groups: Mapping[str, str] = field(default_factory=dict)  # label of a cluster -> its words, drawn on the map
 
     def __post_init__(self) -> None:
@@ -50,14 +51,18 @@ class Page:
             raise HFTransferError("kind: content and its kind are given together; give both or neither")
         if self.content is not None:
             self._check_length("content", self.content)
+        if self.numbers is not None:
+            self._check_length("numbers", self.numbers)
 
     def every(self, step: int) -> "Page":
         """Each `step`-th row."""
-        if step == 1:
+        if step <= 1:
             return self
         columns = {name: list(values)[::step] for name, values in self.columns.items()}
         content = None if self.content is None else list(self.content)[::step]
-        return replace(self, points=np.asarray(self.points)[::step], columns=columns, content=content)
+        numbers = np.arange(len(self.points)) if self.numbers is None else np.asarray(self.numbers)
+        points = np.asarray(self.points)[::step]
+        return replace(self, points=points, columns=columns, content=content, numbers=numbers[::step])
 
     def _check_length(self, key: str, values: Sequence[Any] | NDArray[Any]) -> None:
         if len(values) != len(self.points):

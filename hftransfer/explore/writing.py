@@ -29,7 +29,8 @@ def write(folder: Path, page: Page) -> Path:
     data = _data(page)
     encoded, more = ([], []) if page.content is None else content.encode(page.content, str(page.kind))
     data["notes"] = [packing.clean(note) for note in (*page.notes, *said, *more)]
-    data["step"] = step
+    if page.numbers is not None:
+        data["numbers"] = packing.array(np.asarray(page.numbers, dtype=np.float64))
     pieces = content.pieces(encoded)
     data["pieces"] = [[start, len(rows)] for start, rows in pieces]
     apart = sum(map(content.weight, encoded)) > content.ONE_FILE

@@ -33,9 +33,12 @@ def summary_table(run_folder: Path) -> Table:
 def _rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
     for stage in record.stages:
         evidence = stage.evidence
-        title = words.clean(f"{evidence['title']} ({words.duration(evidence['seconds'])})")
+        own = "" if evidence["id"] == evidence["stage"] else f"{evidence['id']}: "
+        title = words.clean(f"{own}{evidence['title']} ({words.duration(evidence['seconds'])})")
         told = conclusion(evidence)
-        verdict = told["outcome"] if told else ""
+        verdict: str = told["outcome"] if told else ""
+        if told and verdict == "found":
+            verdict = told["text"].partition(":")[0]  # what: "7 clusters"
         comparisons = evidence.get("comparison") or []
         if not comparisons:
             yield (title, "", "", "", "", verdict)

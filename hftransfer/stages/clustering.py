@@ -12,11 +12,16 @@ from hftransfer.clusters import describe, methods, number, reduce, saved, scores
 from hftransfer.data.divide import sample as rows_of
 from hftransfer.errors import HFTransferError
 from hftransfer.runs import StageFolder
+from hftransfer.signatures import options
 from hftransfer.stages import clustering_record
+from hftransfer.stages.cluster import cluster
 from hftransfer.stages.clustering_rows import Rows, planned_rows, read_rows
 
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")
+FITTING = (  # options that decide what is fitted
+    *("method", "k", "try_k", "distance", "estimator", "normalize", "reduce", "components", "whiten", "map"),
+)
 MOST_MAPPED = 20_000  # rows that t-SNE places in minutes
 MOST_REFITTED = 3000  # rows that stability is told of
 
@@ -40,6 +45,12 @@ class Found:
     @property
     def k(self) -> int:
         return len(self.names)
+
+    @property
+    def judged(self) -> tuple[Array, Array]:
+        """The clusters and the labels of the rows that have a label."""
+        assert self.rows.truth is not None
+        return self.labels[self.rows.truth.known], self.rows.truth.labels[self.rows.truth.known]
 
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +77,13 @@ def _check_width(fitted: str, width: int) -> None:
 
 def _check(given: dict[str, Any]) -> None:
     """Options that do not fit each other."""
+    if given["fitted"] is not None:
+        defaults = {option.name: option.default for option in options(cluster)}
+        changed = [name for name in FITTING if given[name] != defaults[name]]
+        if changed:
+            raise HFTransferError(
+                f"{changed[0]}: nothing is fitted beside fitted, which has its own; remove one of them"
+            )
     if given["distance"] is not None and given["method"] not in TREES:
         raise HFTransferError(f"distance: {given['method']} has no hierarchy to cut; use {', '.join(TREES)}, or k")
     if given["distance"] is not None and given["k"] is not None:
@@ -172,7 +190,8 @@ def _names(rows: Rows, labels: Array) -> list[str]:
     if rows.kind != "text" or rows.content is None:
         return [f"cluster {group}" for group in range(count)]
     found = describe.words(rows.texts(), labels, top=3)
-    return [", ".join(words) or f"cluster {group}" for group, words in enumerate(found)]
+    named = [", ".join(words) or f"cluster {group}" for group, words in enumerate(found)]
+    return [name if named.index(name) == group else f"{name} ({group})" for group, name in enumerate(named)]
 
 
 def measured(found: Found) -> dict[str, float]:
@@ -184,7 +203,7 @@ def measured(found: Found) -> dict[str, float]:
         part = found.reduced[rows_of(len(found.reduced), MOST_REFITTED, seed)]
         values["stability"] = float(scores.stability(part, found.given["method"], found.k, seed).mean())
     if found.rows.truth is not None:
-        values |= scores.external(found.labels, found.rows.truth.labels)
+        values |= scores.external(*found.judged)
     if found.plane.kept is not None:
         values["map_kept"] = float(found.plane.kept)
     return values

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset, Features, Value
+from datasets import Audio, ClassLabel, Dataset, Features, Image, Value
 from numpy.typing import NDArray
 
 from hftransfer import explore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 PAGE, ASSIGNMENTS = "explore.html", "assignments.parquet"
+DISTANCE, TWICE = "distance from the middle", "near-duplicate"  # columns of the page
 NONE = "none"  # of no cluster
 SHOWN = 8  # images of a cluster in the contact sheet, and rows of a table of oddities
 MOST_SHEETS = 20  # clusters in it
@@ -55,7 +56,7 @@ def write(work: Path, found: "Found", metrics: dict[str, Any]) -> dict[str, Any]
     _page(work, found, outliers, near)
     return {
         "stage": "cluster",
-        "title": f"Clusters: {found.given['method'].replace('_', ' ')}",
+        "title": f"Clusters: {found.fitted.method.replace('_', ' ')}",
         "settings": dict(found.given),
         "notes": found.notes,
         "citations": _citations(found),
@@ -81,15 +82,18 @@ def _said(found: "Found", metrics: dict[str, Any]) -> str:
         told += f"; found again in parts of the rows with an adjusted Rand of {metrics['stability']:.2f}"
     if found.rows.truth is not None and "adjusted_rand" in metrics:
         count = len(found.rows.truth.names)
+        known = found.rows.truth.known
+        some = "" if known.all() else f" of the {int(known.sum()):,} rows that have one"
         told += (
-            f". Against the {count} labels, which took no part: adjusted Rand {metrics['adjusted_rand']:.3f} (chance: "
-            f"0), and {metrics['matched_accuracy']:.1%} of the rows lie in the cluster that is matched to their label"
+            f". Against the {count} labels{some}, which took no part: adjusted Rand {metrics['adjusted_rand']:.3f} "
+            f"(chance: 0), and {metrics['matched_accuracy']:.1%} of the rows lie in the cluster that is matched to "
+            "their label"
         )
     return f"{found.k} clusters: {told}."
 
 
 def _citations(found: "Found") -> list[str]:
-    keys = [found.given["method"], found.plane.how, "names" if found.rows.kind == "text" else ""]
+    keys = [found.fitted.method, found.plane.how, "names" if found.rows.kind == "text" else ""]
     keys += ["gap"] if found.choice is not None else []
     return [CITATIONS[key] for key in keys if key in CITATIONS]
 
@@ -143,13 +147,13 @@ def _label_colours(found: "Found") -> cluster_pictures.Colouring:
     """Labels in the colours of the clusters that they are matched to, the others in colours that are left."""
     truth = found.rows.truth
     assert truth is not None
-    matched = scores.matching(found.labels, truth.labels).classes
+    matched = scores.matching(*found.judged).classes
     place = {label: cluster for cluster, label in enumerate(matched) if label is not None}
     free = iter(number for number in range(len(truth.names) + len(matched)) if number not in place.values())
     colours = np.array([place[label] if label in place else next(free) for label in range(len(truth.names))])
     names = dict(zip(colours.tolist(), truth.names, strict=True))
     told = [names.get(number, "") for number in range(int(colours.max()) + 1)]
-    return cluster_pictures.Colouring("labels", colours[truth.labels], told)
+    return cluster_pictures.Colouring("labels", np.where(truth.known, colours[truth.labels], -1), told)
 
 
 def _axes(found: "Found") -> tuple[str, str]:
@@ -165,16 +169,18 @@ def _drawn_centres(found: "Found") -> Array | None:
 
 def _sheet(found: "Found", medoids: list[list[int]]) -> tuple[Array, list[str]]:
     """(images, side, side, 3) of each cluster's middle, a row a cluster, and the rows' names."""
-    from PIL import Image
+    from PIL import Image as Pictures
 
     images, names = [], []
     assert found.rows.content is not None
     for label, rows in enumerate(medoids[:MOST_SHEETS]):
+        if not rows:  # none of the new rows is of this cluster
+            continue
         kept = [*rows, *[rows[-1]] * (SHOWN - len(rows))]  # a small cluster's last image again
         for row in kept:
             image = found.rows.columns[int(row)][found.rows.content].convert("RGB")
             images.append(
-                np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST if image.width < SIDE else 3))
+                np.asarray(image.resize((SIDE, SIDE), Pictures.Resampling.NEAREST if image.width < SIDE else 3))
             )
         names.append(found.names[label])
     return np.stack(images), names
@@ -190,13 +196,13 @@ def _tables(found: "Found", medoids: list[list[int]], outliers: Array, near: lis
         tables.append({
             "title": "Farthest from their cluster's middle (1: the cluster's usual distance)",
             "columns": ["row", "distance", "cluster", "text"],
-            "rows": [[int(found.rows.numbers[row]) + 1, float(outliers[row]), names_of(found)[row], _text(found, row)]
+            "rows": [[int(found.rows.numbers[row]), float(outliers[row]), names_of(found)[row], _text(found, row)]
                      for row in odd],
         })  # fmt: skip
         tables.append({
             "title": f"Near-duplicates (cosine from {found.given['near_duplicates']:g}, of centred vectors)",
             "columns": ["rows", "how many", "text"],
-            "rows": [[", ".join(str(int(found.rows.numbers[row]) + 1) for row in group[:6]), len(group),
+            "rows": [[", ".join(str(int(found.rows.numbers[row])) for row in group[:6]), len(group),
                       _text(found, group[0])] for group in near[:SHOWN]],
         })  # fmt: skip
     return tables
@@ -209,9 +215,11 @@ def _clusters(found: "Found", medoids: list[list[int]]) -> dict[str, Any]:
     for label, name in enumerate(found.names):
         line: list[Any] = [name, counts[label]]
         if truth is not None:
-            (most, count), *_ = Counter(truth.labels[found.labels == label].tolist()).most_common(1) or [(0, 0)]
-            line += [truth.names[most], f"{count / max(1, counts[label]):.0%}"]
-        rows.append([*line, _text(found, medoids[label][0])] if texts else line)
+            own = truth.labels[(found.labels == label) & truth.known]
+            (most, count), *_ = Counter(own.tolist()).most_common(1) or [(None, 0)]
+            line += ["" if most is None else truth.names[most], f"{count / max(1, len(own)):.0%}"]
+        middle = _text(found, medoids[label][0]) if texts and medoids[label] else ""
+        rows.append([*line, middle] if texts else line)
     if counts[-1]:
         rows.append([NONE, counts[-1], *["", ""] * (truth is not None), *[""] * texts])
     columns = ["cluster", "rows", *["most frequent label", "its share"] * (truth is not None)]
@@ -221,7 +229,7 @@ def _clusters(found: "Found", medoids: list[list[int]]) -> dict[str, Any]:
 def _matching(found: "Found") -> dict[str, Any]:
     """Clusters against labels, each label's own cluster in its column's order."""
     assert found.rows.truth is not None
-    table = scores.matching(found.labels, found.rows.truth.labels)
+    table = scores.matching(*found.judged)
     rows = [
         [found.names[label], "" if own is None else found.rows.truth.names[own], *table.counts[label].tolist()]
         for label, own in enumerate(table.classes)
@@ -240,15 +248,12 @@ def _text(found: "Found", row: int) -> str:
 
 def _page(work: Path, found: "Found", outliers: Array, near: list[list[int]]) -> None:
     """The page to look through all rows."""
-    columns: dict[str, Any] = {"cluster": names_of(found)}
-    if found.rows.truth is not None:
-        columns[str(found.rows.label)] = [found.rows.truth.names[label] for label in found.rows.truth.labels]
-    columns["distance from the middle"] = outliers
+    columns: dict[str, Any] = {"cluster": names_of(found), DISTANCE: outliers}
     twice = {row for group in near for row in group}
     if twice:
-        columns["near-duplicate"] = ["yes" if row in twice else "no" for row in range(len(found.rows))]
+        columns[TWICE] = ["yes" if row in twice else "no" for row in range(len(found.rows))]
     for name, values in _further(found.rows).items():
-        columns.setdefault(name, values)
+        columns[name if name not in columns else f"{name} (of the data)"] = values
     content = None
     if found.rows.content is not None:
         stored = found.rows.stored()
@@ -258,22 +263,26 @@ def _page(work: Path, found: "Found", outliers: Array, near: list[list[int]]) ->
         explore.Page(
             title=found.rows.name, points=found.points, axes=_axes(found), columns=columns, content=content,
             kind=found.rows.kind if found.rows.content is not None else None, color_by="cluster",
+            numbers=found.rows.numbers,
             notes=[found.plane.says], groups={name: name for name in found.names},
         ),
     )  # fmt: skip
 
 
 def _further(rows: Rows) -> dict[str, Any]:
-    """Columns of names or numbers that can be looked at."""
+    """The data's own columns, the label first: numbers as numbers, all else as text."""
     found: dict[str, Any] = {}
-    for name, feature in rows.columns.features.items():
-        if name in (rows.content, rows.label):
-            continue
-        values = column(rows.columns, name)
-        if hasattr(feature, "names"):
-            found[name] = [None if value is None else feature.names[value] for value in values]
-        elif getattr(feature, "dtype", "").startswith(("int", "uint", "float", "double")):
+    names = [name for name in rows.columns.column_names if name != rows.content]
+    for name in sorted(names, key=lambda name: name != rows.label):
+        feature, values = rows.columns.features[name], column(rows.columns, name)
+        kind = getattr(feature, "dtype", "")
+        if isinstance(feature, ClassLabel):
+            found[name] = [None if value is None or value < 0 else feature.names[value] for value in values]
+        elif name != rows.label and kind.startswith(("float", "double")):
             found[name] = np.array([np.nan if value is None else float(value) for value in values])
-        elif getattr(feature, "dtype", "") in ("string", "large_string", "bool"):
+        elif name != rows.label and kind.startswith(("int", "uint")) and None not in values:
+            exact = max(map(abs, values), default=0) < 2**53  # beyond, a page's numbers are not
+            found[name] = np.array(values) if exact else list(map(str, values))
+        elif not isinstance(feature, Image | Audio):
             found[name] = [None if value is None else str(value) for value in values]
     return found

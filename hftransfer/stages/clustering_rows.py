@@ -13,7 +13,7 @@ from hftransfer import runs
 from hftransfer.data.cards import describe
 from hftransfer.data.load import not_streamed
 from hftransfer.data.read import quiet, read
-from hftransfer.data.rows import column, encode_labels, has_labels, label_names_of
+from hftransfer.data.rows import column, encode_labels, label_names_of
 from hftransfer.data.spec import VECTORS, DataSpec, Spec, display_name, parse
 from hftransfer.data.targets import train_of
 from hftransfer.data.vectors import find_vectors, table
@@ -43,18 +43,26 @@ class Rows:
 
     @cached_property
     def truth(self) -> "Truth | None":
-        """The labels, if all rows have one of fewer classes than there are rows."""
-        if self.label is None or not has_labels(self.columns, self.label):
+        """The labels, if there are at least two of them and fewer than rows that have one."""
+        if self.label is None:
+            return None
+        feature, values = self.columns.features[self.label], column(self.columns, self.label)
+        classes = isinstance(feature, ClassLabel)
+        known = np.array([value is not None and not (classes and value < 0) for value in values])
+        if not known.any():
             return None
         spec = Spec("data", "memory", data=self.columns)
+        rows = self.columns.select(np.flatnonzero(known))
         try:
-            names = label_names_of(self.columns, self.label, spec)
+            names = label_names_of(rows, self.label, spec)
+            coded = encode_labels(rows, self.label, names, spec, "itself")
         except HFTransferError:  # numbers that are no classes
             return None
-        if not 1 < len(names) < len(self):
+        if not 1 < len(set(coded)) < len(rows):
             return None
-        coded = encode_labels(self.columns, self.label, names, spec, "itself")
-        return Truth(np.asarray(coded), names)
+        labels = np.zeros(len(self), dtype=np.int64)
+        labels[known] = coded
+        return Truth(labels, names, known)
 
     def texts(self) -> list[str]:
         """The texts that the vectors are of."""
@@ -70,7 +78,7 @@ class Rows:
     def card(self) -> dict[str, Any]:
         """The record's card of the data."""
         told = Dataset.from_dict({"row": self.numbers})
-        if self.truth is not None:
+        if self.truth is not None and self.truth.known.all():
             told = told.add_column("label", self.truth.labels, feature=ClassLabel(names=self.truth.names))
         return describe(told, name=self.name, role="clustered")
 
@@ -79,8 +87,9 @@ class Rows:
 class Truth:
     """Labels that judge and take no part."""
 
-    labels: Array  # (rows,)
+    labels: Array  # (rows,) 0 where none is known
     names: list[str]
+    known: Array  # (rows,) whether a row has one
 
 
 def read_rows(spec: DataSpec | Spec, key: str) -> Rows:

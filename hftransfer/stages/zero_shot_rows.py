@@ -11,7 +11,7 @@ from datasets import Dataset
 from hftransfer.data import target_rows, targets
 from hftransfer.data.divide import random_division
 from hftransfer.data.read import quiet
-from hftransfer.data.rows import column, find_columns, has_labels, only_content, with_content
+from hftransfer.data.rows import column, find_columns, has_labels, label_names_of, only_content, with_content
 from hftransfer.data.spec import CONTENT, Spec, display_name
 from hftransfer.errors import HFTransferError
 
@@ -53,7 +53,16 @@ def read(given: Mapping[str, Any], kind: str) -> Read:
         splits = _numbered(splits)
         if label is None or not targets.filled(targets.train_of(splits, parsed), label):
             return _unlabelled(parsed, splits, label, given, kind)
+        if _others(targets.train_of(splits, parsed), label, given["labels"], parsed):
+            return _unlabelled(parsed, splits, label, given, kind)
         return _labelled(parsed, splits, label, given, kind)
+
+
+def _others(train: Dataset, label: str, asked: Any, spec: Spec) -> bool:
+    """Whether none of the labels that are asked for is one of the data's: then they judge nothing."""
+    if asked is None or targets.is_list(train.features[label]):
+        return False
+    return not set(asked) & set(label_names_of(train, label, spec))
 
 
 def _numbered(splits: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -68,7 +77,11 @@ def _numbered(splits: Mapping[str, Dataset]) -> dict[str, Dataset]:
 
 def _unlabelled(spec: Spec, splits: Mapping[str, Any], label: str | None, given: Mapping[str, Any], kind: str) -> Read:
     notes = []
-    if label is not None:
+    train = targets.train_of(splits, spec)
+    if label is not None and targets.filled(train, label):
+        own = ", ".join(f"'{name}'" for name in label_names_of(train, label, spec)[:5])
+        notes.append(f"the data's labels ({own}) are not those that are told, so that nothing is measured")
+    elif label is not None:
         missing = sum(not has_labels(part, label) for part in splits.values())
         notes.append(f"labels are missing in {missing} of {len(splits)} splits, so that nothing is measured")
     parts = {name: _content(part, spec, kind) for name, part in splits.items() if len(part)}

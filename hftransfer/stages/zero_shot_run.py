@@ -200,6 +200,9 @@ def _compare(told: Told, few: Sequence[int], vectors: Array, others: _Others) ->
         right = []
         for drawn in others.drawn[count]:
             kept = [int(row) for row in drawn if int(row) in place]
+            if len(set(labels[kept].tolist())) < 2:  # what was drawn of the others cannot be read
+                continue
             fitted = others.vectors[[place[row] for row in kept]]
             right.append(few_labels.probe(fitted, labels[kept], vectors) == told.labels)
-        told.shots[count] = np.stack(right).astype(float)
+        if right:
+            told.shots[count] = np.stack(right).astype(float)

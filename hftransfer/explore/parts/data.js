@@ -40,7 +40,8 @@ function valueText(column, row) {
 }
 
 const categoryText = (name) => (name === null ? "(missing)" : name === "" ? "(empty)" : name);
-const rowNumber = (row) => row * data.step;
+const rowNumbers = data.numbers ? numbers(data.numbers) : null;
+const rowNumber = (row) => (rowNumbers ? rowNumbers[row] : row);
 
 /** How often each category occurs. */
 function categoryCounts(column) {
