@@ -227,3 +227,17 @@ def test_rows_have_the_datas_numbers_everywhere(tiny_bert, tmp_path):
     near = next(table for table in result.evidence["tables"] if "Near-dup" in table["title"])
     told = [[int(row) for row in line[0].split(", ")] for line in near["rows"]]
     assert all(len({words[row] for row in rows}) == 1 for rows in told) and told
+
+
+def test_units_do_not_matter_to_standardized_numbers(blobs, tmp_path):
+    text = (tmp_path / "points.csv").read_text().splitlines()
+    rows = [line.split(",") for line in text[1:]]
+    wide = ["a,b,c,d,e,f,label", *(f"{float(r[0]) * 1e4},{','.join(r[1:5])},7.5,{r[5]}" for r in rows)]
+    (tmp_path / "wide.csv").write_text("\n".join(wide) + "\n")
+    plain = group(str(tmp_path / "wide.csv"), tmp_path / "plain", k=3)
+    assert any("widest decide; standardize: true" in note for note in plain.evidence["notes"])
+    assert any("the same in all rows, and so without effect: f" in note for note in plain.evidence["notes"])
+    even = group(str(tmp_path / "wide.csv"), tmp_path / "even", k=3, standardize=True)
+    assert even.metrics["adjusted_rand"] == 1 and not any("widest" in note for note in even.evidence["notes"])
+    again = group(str(tmp_path / "wide.csv"), tmp_path / "again", fitted=str(even.path))
+    assert assigned(again)["cluster"][:] == assigned(even)["cluster"][:]

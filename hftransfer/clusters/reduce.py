@@ -32,6 +32,7 @@ class Reduction:
     explained: Array | None  # shares of variance of all components that were looked at
     likelihood: list[tuple[int, float]] | None
     says: str
+    scaling: Array | None = None  # (2, width) what is subtracted from and what divides each number, before all else
 
     def transform(self, vectors: Array) -> Array:
         """(rows, numbers) of vectors of the same width.
@@ -46,7 +47,14 @@ class Reduction:
         return np.concatenate([self.estimator.transform(self._plain(vectors[b : b + AT_ONCE])) for b in blocks])
 
     def _plain(self, vectors: Array) -> Array:
-        return unit(vectors) if self.normalize else np.asarray(vectors)
+        return prepared(vectors, self.normalize, self.scaling)
+
+
+def prepared(vectors: Array, normalize: bool, scaling: Array | None) -> Array:
+    """Rows as they are reduced: each number brought to one spread, where that is wanted, and rows to length 1."""
+    if scaling is not None:
+        vectors = (np.asarray(vectors) - scaling[0]) / scaling[1]
+    return unit(vectors) if normalize else np.asarray(vectors)
 
 
 def fit_reduction(
@@ -56,6 +64,7 @@ def fit_reduction(
     components: int | float | str = 50,
     normalize: bool = False,
     whiten: bool = False,
+    standardize: bool = False,
     seed: int = 42,
 ) -> Reduction:
     """Fits `none`, `pca`, `incremental_pca` (a block at a time, for what does not fit into memory) or `umap`.
@@ -65,30 +74,32 @@ def fit_reduction(
             of the fit are likeliest (Minka 2000; Bishop 1999's probabilistic PCA, by five-fold cross-validation).
         normalize: vectors of length 1 before anything else.
         whiten: components of one variance, so that none outweighs the others.
+        standardize: each number to mean 0 and variance 1 before anything else, so that units do not matter.
 
     Raises:
         HFTransferError: for vectors that cannot be reduced, or a package that is missing.
     """
     checked(vectors)
     _check(how, components)
-    most = min(vectors.shape)
-    told = f"the vectors ({'of length 1, ' if normalize else ''}{vectors.shape[1]} numbers)"
+    most, scaling = min(vectors.shape), _scaling(vectors) if standardize else None
+    alike = "of numbers of one variance, " if standardize else ""
+    told = f"the vectors ({alike}{'of length 1, ' if normalize else ''}{vectors.shape[1]} numbers)"
     if how == "none":
         says = f"clusters are made of {told} themselves"
-        return Reduction(how, normalize, vectors.shape[1], None, None, None, says)
+        return Reduction(how, normalize, vectors.shape[1], None, None, None, says, scaling)
     distinct(vectors, 2, "data")
     if how == "umap":
         count = min(int(components), most)
         says = f"clusters are made of {count} numbers by UMAP of {told}"
-        plain = unit(vectors) if normalize else np.asarray(vectors)
+        plain = prepared(vectors, normalize, scaling)
         placed = Placed(plain, umap(plain, count, seed))
-        return Reduction(how, normalize, vectors.shape[1], placed, None, None, says)
+        return Reduction(how, normalize, vectors.shape[1], placed, None, None, says, scaling)
     likelihood = None
     if how == "incremental_pca":
-        estimator: Any = _incremental(vectors, min(int(components), most), normalize, whiten)
+        estimator: Any = _incremental(vectors, min(int(components), most), normalize, scaling, whiten)
         explained = estimator.explained_variance_ratio_
     else:
-        plain = unit(vectors) if normalize else vectors
+        plain = prepared(vectors, normalize, scaling)
         whole = PCA(whiten=whiten, svd_solver=_solver(plain)).fit(plain)
         explained = whole.explained_variance_ratio_
         likelihood = _likelihood(plain, seed) if components == "likelihood" else None
@@ -101,7 +112,16 @@ def fit_reduction(
         f"clusters are made of {count} principal components{chosen}{white}, which hold {share:.0%} of the variance of "
         f"{told}"
     )
-    return Reduction(how, normalize, vectors.shape[1], estimator, explained, likelihood, says)
+    return Reduction(how, normalize, vectors.shape[1], estimator, explained, likelihood, says, scaling)
+
+
+def _scaling(vectors: Array) -> Array:
+    """(2, width) the mean and the standard deviation of each number; 1 for one that is always the same."""
+    mean, spread = (
+        np.asarray(vectors).mean(axis=0, dtype=np.float64),
+        np.asarray(vectors).std(axis=0, dtype=np.float64),
+    )
+    return np.stack([mean, np.where(spread > 0, spread, 1.0)])
 
 
 def _check(how: str, components: int | float | str) -> None:
@@ -177,12 +197,11 @@ def _scored(model: PCA, count: int, left_out: Array) -> float:
     return float(fewer.score(left_out))
 
 
-def _incremental(vectors: Array, count: int, normalize: bool, whiten: bool) -> Any:
+def _incremental(vectors: Array, count: int, normalize: bool, scaling: Array | None, whiten: bool) -> Any:
     """Every block has at least as many rows as components: the rows of the last, short one join the one before."""
     estimator = IncrementalPCA(count, whiten=whiten)
     size = max(count, 4096)
     starts = [start for start in range(0, len(vectors), size) if len(vectors) - start >= count or start == 0]
     for start, end in zip(starts, [*starts[1:], len(vectors)], strict=True):
-        block = np.asarray(vectors[start:end])
-        estimator.partial_fit(unit(block) if normalize else block)
+        estimator.partial_fit(prepared(vectors[start:end], normalize, scaling))
     return estimator

@@ -66,7 +66,8 @@ def save(folder: Path, reduction: Reduction, fitted: Fitted, plane: Plane, names
     from safetensors.numpy import save_file
 
     arrays = {"centres": fitted.centres, "reference": fitted.reference, "reference_labels": fitted.reference_labels,
-              "points": plane.points, "explained": reduction.explained, "reach": fitted.reach,
+              "points": plane.points, "explained": reduction.explained, "scaling": reduction.scaling,
+              "reach": fitted.reach,
               "tree": fitted.tree, "leaves": fitted.leaves}  # fmt: skip
     estimators = dict(zip(PARTS, (reduction.estimator, plane.estimator, fitted.estimator), strict=True))
     for name, estimator in estimators.items():
@@ -120,7 +121,7 @@ def _built(folder: Path, info: dict[str, Any], arrays: dict[str, Array]) -> Clus
     likelihood = None if made["likelihood"] is None else [(int(n), float(value)) for n, value in made["likelihood"]]
     reduction = Reduction(
         made["how"], made["normalize"], made["width"], parts["reduction"], arrays.get("explained"), likelihood,
-        made["says"],
+        made["says"], arrays.get("scaling"),
     )  # fmt: skip
     fitted = Fitted(
         info["method"], arrays["reference_labels"], arrays["centres"], arrays["reference"], arrays["reference_labels"],

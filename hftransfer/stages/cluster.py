@@ -33,6 +33,9 @@ def cluster(
     normalize: Annotated[
         bool | None, Field(description="vectors of length 1, so that angles count; null: those that `embed` left")
     ] = None,
+    standardize: Annotated[
+        bool, Field(description="each number to mean 0 and variance 1 first, so that a table's units do not matter")
+    ] = False,
     reduce: Annotated[
         Annotated[str, OneOf(REDUCTIONS)] | None,
         Field(description="fewer numbers before rows are grouped; null: pca where there are more than `components`"),

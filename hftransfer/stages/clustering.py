@@ -20,9 +20,22 @@ from hftransfer.stages.clustering_rows import Rows, planned_rows, read_rows
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")
 FITTING = (  # options that decide what is fitted
-    *("method", "k", "try_k", "distance", "estimator", "normalize", "reduce", "components", "whiten", "map"),
+    *(
+        "method",
+        "k",
+        "try_k",
+        "distance",
+        "estimator",
+        "normalize",
+        "standardize",
+        "reduce",
+        "components",
+        "whiten",
+        "map",
+    ),
 )
 MOST_MAPPED = 20_000  # rows that t-SNE places in minutes
+UNEVEN = 10  # times that a number may vary more than another, unsaid
 MOST_REFITTED = 3000  # rows that stability is told of
 
 
@@ -140,7 +153,7 @@ def _found(given: dict[str, Any]) -> Found:
     )
     plane = clusters.fit_plane(reduced, _map(given, reduced), seed=seed)
     names = _names(rows, fitted.labels)
-    notes = [reduction.says, *([choice.rule] if choice else []), fitted.says, plane.says]
+    notes = [reduction.says, *_warned(given, rows), *([choice.rule] if choice else []), fitted.says, plane.says]
     return Found(
         given, rows, reduction, reduced, fitted, fitted.labels, plane, plane.points, names, choice,
         [note for note in notes if note],
@@ -164,8 +177,30 @@ def _reduction(given: dict[str, Any], rows: Rows) -> reduce.Reduction:
         how = "none" if isinstance(components, int) and components >= min(width, len(rows)) else "pca"
     normalize = rows.embedded if given["normalize"] is None else given["normalize"]
     return reduce.fit_reduction(
-        rows.vectors, how, components=components, normalize=normalize, whiten=given["whiten"], seed=given["seed"]
+        rows.vectors,
+        how,
+        components=components,
+        normalize=normalize,
+        whiten=given["whiten"],
+        standardize=given["standardize"],
+        seed=given["seed"],
     )
+
+
+def _warned(given: dict[str, Any], rows: Rows) -> list[str]:
+    """What of a table's numbers a reader should know."""
+    if rows.embedded:
+        return []
+    spread = np.asarray(rows.vectors).std(axis=0)
+    still = [rows.axes[place] for place in np.flatnonzero(spread == 0)]
+    told = [f"the same in all rows, and so without effect: {', '.join(still[:5])}"] if still else []
+    spread = spread[spread > 0]
+    if len(spread) > 1 and spread.max() > UNEVEN * spread.min() and not given["standardize"]:
+        told.append(
+            f"the numbers' spreads differ by a factor of {spread.max() / spread.min():.0f}, and the widest decide; "
+            "standardize: true brings all to one"
+        )
+    return told
 
 
 def _choice(given: dict[str, Any], reduced: Array) -> number.Choice | None:
