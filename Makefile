@@ -18,7 +18,7 @@ demo: $(ENVIRONMENT)/.hftransfer-demo
 	$(RUN) accelerate launch --config_file accelerate_config.yaml -m hftransfer.recipe bert_domain_adapt --output_dir out
 
 test: $(ENVIRONMENT)/.hftransfer-test
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: lint types schema-current
 

@@ -4,6 +4,8 @@ import os
 import tempfile
 
 # read when the libraries are imported: before any test module
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a worker for each core
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hftransfer-tests-"))
 
