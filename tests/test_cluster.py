@@ -241,3 +241,11 @@ def test_units_do_not_matter_to_standardized_numbers(blobs, tmp_path):
     assert even.metrics["adjusted_rand"] == 1 and not any("widest" in note for note in even.evidence["notes"])
     again = group(str(tmp_path / "wide.csv"), tmp_path / "again", fitted=str(even.path))
     assert assigned(again)["cluster"][:] == assigned(even)["cluster"][:]
+
+
+def test_the_options_name_what_the_library_has():
+    from hftransfer.clusters import methods, plane, reduce
+    from hftransfer.stages import cluster as signature
+
+    assert signature.METHODS == methods.METHODS
+    assert signature.REDUCTIONS == reduce.REDUCTIONS and signature.MAPS == plane.PLANES

@@ -34,12 +34,13 @@ from transformers import (
 import hftransfer
 from hftransfer import described
 from hftransfer.data.read import quiet
-from hftransfer.described.base import Asking, unit
+from hftransfer.described.base import Asking
 from hftransfer.described.choosing import chosen, fitting
 from hftransfer.described.fill_mask import narrow
 from hftransfer.described.labels import prompts
 from hftransfer.described.likelihood import added_behind
 from hftransfer.errors import HFTransferError
+from hftransfer.functional.unit import unit
 from hftransfer.lstm import LSTMConfig, LSTMForCausalLM
 from hftransfer.models import quiet_transformers
 

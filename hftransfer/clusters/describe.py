@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from hftransfer.clusters.neighbours import first_of_twins
 from hftransfer.functional.ctfidf import ctfidf
-from hftransfer.functional.spherical_kmeans import unit
+from hftransfer.functional.unit import unit
 
 Array = NDArray[Any]
 WORD = r"(?u)\b[^\W\d_]{3,}\b"  # of three letters at least

@@ -12,8 +12,9 @@ from sklearn.metrics import pairwise_distances_argmin
 from hftransfer.clusters.checks import checked, distinct
 from hftransfer.clusters.neighbours import first_of_twins, neighbours
 from hftransfer.errors import HFTransferError, nearest
-from hftransfer.functional.spherical_kmeans import spherical_kmeans, unit
+from hftransfer.functional.spherical_kmeans import spherical_kmeans
 from hftransfer.functional.tree_cut import tree_cut
+from hftransfer.functional.unit import unit
 
 Array = NDArray[Any]
 TREES = ("ward", "average", "complete")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from hftransfer.clusters.checks import different
-from hftransfer.clusters.methods import TREES, by_size, fit, hierarchy
-from hftransfer.clusters.scores import silhouette, stability
+from hftransfer.clusters.methods import TREES, by_size, hierarchy
+from hftransfer.clusters.scores import quick, silhouette, stability
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.gap_statistic import dispersion, first_within, gap, knee, uniform_reference
 from hftransfer.functional.tree_cut import tree_cut
@@ -103,5 +103,4 @@ def _groupings(rows: Array, ks: Sequence[int], method: str, seed: int) -> list[A
     if method in TREES:
         tree = hierarchy(rows, method, seed)[0]
         return [by_size(tree_cut(tree, k))[0] for k in ks]
-    fields = {"n_init": 3} if method in ("kmeans", "minibatch_kmeans") else {}
-    return [fit(rows, method, k=k, seed=seed, fields=fields).labels for k in ks]
+    return [quick(rows, method, k, seed) for k in ks]

@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold
 from hftransfer.clusters.checks import AT_ONCE, checked, distinct
 from hftransfer.clusters.placed import Placed, umap
 from hftransfer.errors import HFTransferError, nearest
-from hftransfer.functional.spherical_kmeans import unit
+from hftransfer.functional.unit import unit
 
 Array = NDArray[Any]
 Model = TypeVar("Model", PCA, IncrementalPCA)

@@ -19,6 +19,7 @@ from hftransfer.described.labels import Prompts, check_templates
 from hftransfer.errors import HFTransferError
 from hftransfer.functional.empty_prior import contextual_calibration, sigmoid
 from hftransfer.functional.softmax import softmax
+from hftransfer.functional.unit import unit
 
 Array = NDArray[Any]
 NOTHING = ("", "N/A")  # texts without content (Zhao et al. 2021), beside a mask
@@ -191,8 +192,3 @@ class Reading(Way):
         """Texts without content."""
         mask = self.reader.mask_token
         return [*NOTHING, *([mask] if mask else [])]
-
-
-def unit(vectors: Array) -> Array:
-    """(..., width) of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)

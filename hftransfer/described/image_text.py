@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from hftransfer import models
 from hftransfer.data import images
-from hftransfer.described.base import Array, Asking, Near, unit
+from hftransfer.described.base import Array, Asking, Near
 from hftransfer.errors import HFTransferError
+from hftransfer.functional.unit import unit
 
 SIGMOID = "siglip"  # how these architectures' names begin: their texts are lower case, and as long as the positions
 FLAT = (0, 128, 255)  # images without content: black, grey, white

@@ -5,7 +5,8 @@ from typing import Any
 from datasets import Dataset
 
 from hftransfer import models
-from hftransfer.described.base import NOTHING, Array, Asking, Near, unit
+from hftransfer.described.base import NOTHING, Array, Asking, Near
+from hftransfer.functional.unit import unit
 from hftransfer.vectors.embedder import Embedder, settled
 
 

@@ -5,14 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hftransfer.functional.unit import unit
+
 Array = NDArray[Any]
-
-
-def unit(vectors: Array) -> Array:
-    """Rows of length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors, dtype=np.result_type(vectors, np.float32)),
-                     where=lengths > 0)  # fmt: skip
 
 
 def spherical_kmeans(

@@ -5,7 +5,6 @@ and on a dark page. A cluster has the same colour in all of them: the palette's,
 another marker.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, NamedTuple
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from hftransfer.report import words
 from hftransfer.report.figures import DARK_INK, PALETTE, theme
+from hftransfer.report.gan_pictures import PAPER, figure_png
 
 Array = NDArray[Any]
-PAPER, GREY = "#f6f7f9", "#b9c0c7"
+GREY, DPI = "#b9c0c7", 130
 MARKERS = "os^DvP*X"
 MOST_POINTS = 20_000  # more cannot be told apart in a picture
 MOST_NAMED = 30  # clusters whose name is written beside them
@@ -51,7 +51,7 @@ def scatter(points: Array, ways: Sequence[Colouring], *, axes: tuple[str, str], 
             plane.set(xlabel=axes[0], ylabel=axes[1])
             if not any(axes):  # numbers that mean nothing
                 plane.set(xticks=[], yticks=[])
-        return _png(figure)
+        return figure_png(figure, DPI)
 
 
 def _points(plane: Axes, points: Array, way: Colouring) -> None:
@@ -104,7 +104,7 @@ def dendrogram(tree: Array, labels: Array, names: Sequence[str], *, cut: float |
         _branches(plane, drawn["leaves"], tree, labels, names)
         plane.set_ylabel(unit)
         plane.spines["bottom"].set_visible(False)
-        return _png(figure)
+        return figure_png(figure, DPI)
 
 
 def _link_colours(tree: Array, labels: Array) -> dict[int, str]:
@@ -164,7 +164,7 @@ def number_curves(curves: Mapping[str, Sequence[tuple[float, float, float]]], ch
         for plane in planes[len(curves) :]:
             plane.set_axis_off()
         figure.supxlabel(f"number of clusters; chosen: {chosen}", fontsize=9.5)
-        return _png(figure)
+        return figure_png(figure, DPI)
 
 
 def explained(ratios: Array, likelihood: Sequence[tuple[int, float]] | None, kept: int) -> bytes:
@@ -184,10 +184,4 @@ def explained(ratios: Array, likelihood: Sequence[tuple[int, float]] | None, kep
             plane.set_title(plane.get_title(), loc="left")
             plane.set_title("", loc="center")
             plane.grid(True)
-        return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=130, metadata={"Software": None})
-    return written.getvalue()
+        return figure_png(figure, DPI)

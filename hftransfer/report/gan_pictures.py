@@ -75,7 +75,7 @@ def cloud(real: Points, fake: Points, title: str = "") -> bytes:
         figure = Figure(figsize=(4.8, 5.0), layout="constrained", facecolor=PAPER)
         _Plane(figure.add_subplot(), real, dot=0.84).show(fake, title)
         _legend(figure)
-        return _figure_png(figure, dpi=150)
+        return figure_png(figure, dpi=150)
 
 
 def cloud_over_time(real: Points, frames: Frames) -> bytes:
@@ -91,7 +91,7 @@ def cloud_over_time(real: Points, frames: Frames) -> bytes:
         for axes in places[len(chosen) :]:
             axes.set_axis_off()
         _legend(figure)
-        return _figure_png(figure, dpi=110)
+        return figure_png(figure, dpi=110)
 
 
 def cloud_animation(real: Points, frames: Frames) -> bytes:
@@ -217,7 +217,8 @@ def _legend(figure: Figure) -> None:
     figure.legend(marks, ["real", "generated"], loc="outside upper left", ncols=2, handletextpad=0.2)
 
 
-def _figure_png(figure: Figure, dpi: int) -> bytes:
+def figure_png(figure: Figure, dpi: int) -> bytes:
+    """A figure as the bytes of a PNG, the same for the same figure."""
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=dpi, metadata={"Software": None})
     return written.getvalue()

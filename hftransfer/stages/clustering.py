@@ -1,6 +1,7 @@
 """The run of `cluster`: reduce, choose a number, group, judge, name, place in a plane, save, draw."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from hftransfer import clusters, processes, runs
 from hftransfer.clusters import describe, methods, number, reduce, saved, scores
+from hftransfer.clusters.methods import TREES
+from hftransfer.clusters.plane import MOST_PLACED
 from hftransfer.data.divide import sample as rows_of
 from hftransfer.errors import HFTransferError
 from hftransfer.runs import StageFolder
@@ -18,23 +21,10 @@ from hftransfer.stages.cluster import cluster
 from hftransfer.stages.clustering_rows import Rows, planned_rows, read_rows
 
 Array = NDArray[Any]
-TREES = ("ward", "average", "complete")
 FITTING = (  # options that decide what is fitted
-    *(
-        "method",
-        "k",
-        "try_k",
-        "distance",
-        "estimator",
-        "normalize",
-        "standardize",
-        "reduce",
-        "components",
-        "whiten",
-        "map",
-    ),
+    *("method", "k", "try_k", "distance", "estimator"),
+    *("normalize", "standardize", "reduce", "components", "whiten", "map"),
 )
-MOST_MAPPED = 20_000  # rows that t-SNE places in minutes
 UNEVEN = 10  # times that a number may vary more than another, unsaid
 MOST_REFITTED = 3000  # rows that stability is told of
 
@@ -64,6 +54,11 @@ class Found:
         """The clusters and the labels of the rows that have a label."""
         assert self.rows.truth is not None
         return self.labels[self.rows.truth.known], self.rows.truth.labels[self.rows.truth.known]
+
+    @cached_property
+    def matching(self) -> scores.Matching:
+        """The clusters against the labels."""
+        return scores.matching(*self.judged)
 
 
 def plan(given: dict[str, Any]) -> dict[str, Any]:
@@ -163,9 +158,10 @@ def _found(given: dict[str, Any]) -> Found:
 def _placed(given: dict[str, Any], rows: Rows) -> Found:
     """New rows among earlier clusters."""
     earlier = clusters.load(Path(given["fitted"]))
+    reduced = earlier.reduction.transform(rows.vectors)
     return Found(
-        given, rows, earlier.reduction, earlier.reduction.transform(rows.vectors), earlier.fitted,
-        earlier.predict(rows.vectors), earlier.plane, earlier.place(rows.vectors), earlier.names, None,
+        given, rows, earlier.reduction, reduced, earlier.fitted,
+        earlier.fitted.assign(reduced), earlier.plane, earlier.plane.place(reduced), earlier.names, None,
         [f"the clusters and the plane are those of '{Path(given['fitted']).name}'; nothing was fitted"],
     )  # fmt: skip
 
@@ -216,7 +212,7 @@ def _map(given: dict[str, Any], reduced: Array) -> str:
         return str(given["map"])
     if reduced.shape[1] <= 2:
         return "none"
-    return "tsne" if len(reduced) <= MOST_MAPPED else "pca"
+    return "tsne" if len(reduced) <= MOST_PLACED else "pca"
 
 
 def _names(rows: Rows, labels: Array) -> list[str]:

@@ -9,7 +9,7 @@ from datasets import Audio, ClassLabel, Dataset, Features, Image, Value
 from numpy.typing import NDArray
 
 from hftransfer import explore
-from hftransfer.clusters import describe, saved, scores
+from hftransfer.clusters import describe, saved
 from hftransfer.data.read import quiet
 from hftransfer.data.rows import column
 from hftransfer.report import cluster_pictures, gan_pictures, words
@@ -70,7 +70,11 @@ def write(work: Path, found: "Found", metrics: dict[str, Any]) -> dict[str, Any]
 
 def names_of(found: "Found") -> list[str]:
     """The cluster of each row, by name."""
-    return [found.names[label] if label >= 0 else NONE for label in found.labels]
+    return [_name(found, label) for label in found.labels]
+
+
+def _name(found: "Found", label: int) -> str:
+    return found.names[label] if label >= 0 else NONE
 
 
 def _said(found: "Found", metrics: dict[str, Any]) -> str:
@@ -147,7 +151,7 @@ def _label_colours(found: "Found") -> cluster_pictures.Colouring:
     """Labels in the colours of the clusters that they are matched to, the others in colours that are left."""
     truth = found.rows.truth
     assert truth is not None
-    matched = scores.matching(*found.judged).classes
+    matched = found.matching.classes
     place = {label: cluster for cluster, label in enumerate(matched) if label is not None}
     free = iter(number for number in range(len(truth.names) + len(matched)) if number not in place.values())
     colours = np.array([place[label] if label in place else next(free) for label in range(len(truth.names))])
@@ -196,8 +200,8 @@ def _tables(found: "Found", medoids: list[list[int]], outliers: Array, near: lis
         tables.append({
             "title": "Farthest from their cluster's middle (1: the cluster's usual distance)",
             "columns": ["row", "distance", "cluster", "text"],
-            "rows": [[int(found.rows.numbers[row]), float(outliers[row]), names_of(found)[row], _text(found, row)]
-                     for row in odd],
+            "rows": [[int(found.rows.numbers[row]), float(outliers[row]), _name(found, found.labels[row]),
+                      _text(found, row)] for row in odd],
         })  # fmt: skip
         tables.append({
             "title": f"Near-duplicates (cosine from {found.given['near_duplicates']:g}, of centred vectors)",
@@ -229,7 +233,7 @@ def _clusters(found: "Found", medoids: list[list[int]]) -> dict[str, Any]:
 def _matching(found: "Found") -> dict[str, Any]:
     """Clusters against labels, each label's own cluster in its column's order."""
     assert found.rows.truth is not None
-    table = scores.matching(*found.judged)
+    table = found.matching
     rows = [
         [found.names[label], "" if own is None else found.rows.truth.names[own], *table.counts[label].tolist()]
         for label, own in enumerate(table.classes)
@@ -256,8 +260,7 @@ def _page(work: Path, found: "Found", outliers: Array, near: list[list[int]]) ->
         columns[name if name not in columns else f"{name} (of the data)"] = values
     content = None
     if found.rows.content is not None:
-        stored = found.rows.stored()
-        content = column(stored, found.rows.content)
+        content = column(found.rows.stored(), found.rows.content)
     explore.write(
         work,
         explore.Page(

@@ -17,7 +17,7 @@ from hftransfer.data.rows import column, encode_labels, label_names_of
 from hftransfer.data.spec import VECTORS, DataSpec, Spec, display_name, parse
 from hftransfer.data.targets import train_of
 from hftransfer.data.vectors import find_vectors, table
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, nearest
 from hftransfer.vectors import open_vectors
 
 Array = NDArray[Any]
@@ -36,7 +36,6 @@ class Rows:
     embedded: bool  # by `embed`; else numbers of a table
     name: str
     axes: tuple[str, ...]  # a table's columns
-    info: dict[str, Any]  # what `embed` wrote of itself
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -111,13 +110,11 @@ def _embedded(spec: Spec) -> Rows:
     kept = columns.remove_columns(["row"])
     return Rows(
         vectors.array(), kept, np.asarray(column(columns, "row")), info.get("content"), info["kind"], label,
-        True, str(info.get("data") or display_name(spec)), (), info,
+        True, str(info.get("data") or display_name(spec)), (),
     )  # fmt: skip
 
 
 def _check_label(label: str | None, columns: Dataset, spec: Spec) -> None:
-    from hftransfer.errors import nearest
-
     if label is not None and label not in columns.column_names:
         raise HFTransferError(
             f"{spec.key}.columns.label: there is no column '{label}'{nearest(label, columns.features)}"
@@ -141,7 +138,7 @@ def _numbers(spec: Spec) -> Rows:
         kept = rows.select_columns([name for name in rows.column_names if name not in found.names or not found.lists])
     numbers = np.arange(len(vectors))
     axes = tuple(found.names_of(vectors.shape[1]))
-    return Rows(vectors, kept, numbers, None, "vector", label, False, display_name(spec), axes, {})
+    return Rows(vectors, kept, numbers, None, "vector", label, False, display_name(spec), axes)
 
 
 def planned_rows(spec: DataSpec | Spec, key: str) -> tuple[int, int]:

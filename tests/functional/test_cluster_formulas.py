@@ -7,7 +7,8 @@ from sklearn.datasets import make_blobs
 
 from hftransfer.functional.ctfidf import ctfidf
 from hftransfer.functional.gap_statistic import dispersion, first_within, gap, knee, uniform_reference
-from hftransfer.functional.spherical_kmeans import spherical_kmeans, unit
+from hftransfer.functional.spherical_kmeans import spherical_kmeans
+from hftransfer.functional.unit import unit
 
 
 def test_ctfidf_is_the_sum_written_out():

@@ -110,7 +110,7 @@ def points(count: int, seed: int) -> np.ndarray:
 def figures(monkeypatch: pytest.MonkeyPatch) -> list:
     """What is drawn, before it becomes bytes."""
     drawn = []
-    monkeypatch.setattr(gan_pictures, "_figure_png", lambda figure, dpi: drawn.append(figure) or b"")
+    monkeypatch.setattr(gan_pictures, "figure_png", lambda figure, dpi: drawn.append(figure) or b"")
     return drawn
 
 
