@@ -77,8 +77,13 @@ def without_paths(text: object) -> str:
     return _PATH.sub(lambda match: _last_part(match.group().removeprefix("file://")), clean(text))
 
 
+def paths(text: str) -> list[str]:
+    """Every absolute path in a text, as `without_paths` sees them."""
+    return _PATH.findall(text)
+
+
 def one_line(text: object) -> str:
-    """The same on one line."""
+    """Text without paths, on one line."""
     return " ".join(without_paths(text).split())
 
 
