@@ -1,10 +1,13 @@
 """What a card says that a checkpoint cannot do, or that nothing shows that it can."""
 
+import itertools
 from collections.abc import Iterator
 
+from hftransfer import runs
 from hftransfer.report import words
-from hftransfer.report.record import RunRecord, StageRecord, recall_changes
+from hftransfer.report.record import NOT_A_CHECKPOINT, RunRecord, StageRecord, recall_changes
 from hftransfer.report.results import comparisons, evaluated_data, measured_rows, scores
+from hftransfer.report.snippets import CLUSTERS
 
 _ENDED = {
     "collapsed": "It collapsed in training: its samples are fewer kinds of things than the data's.",
@@ -23,6 +26,9 @@ def limits(record: RunRecord, reads: str = "texts") -> Iterator[str]:
         yield f"Evaluated on {rows:,} {reads} of {names}; nothing is known outside it."
     if makes_samples(record):
         yield from _sample_limits(stages, reads)
+    elif makes_clusters(record):
+        told = [_cluster_limits(stage, reads) for stage in stages if stage.evidence["stage"] == "cluster"]
+        yield from dict.fromkeys(itertools.chain(*told))
     elif not compared:
         yield "No measurement of this checkpoint against the one before it was recorded."
     if any("transductive" in (item.get("protocol") or "").lower() for item in compared):
@@ -60,6 +66,20 @@ def _sample_limits(stages: list[StageRecord], reads: str) -> Iterator[str]:
             yield "Quality numbers compare only with numbers of the same features and the same count of samples."
 
 
+def _cluster_limits(stage: StageRecord, reads: str) -> Iterator[str]:
+    made = runs.read_json(stage.folder / CLUSTERS)
+    yield "A method finds groups whether there are any or not: look through them before you rely on them."
+    wide = f" of {made['reduction']['width']} numbers" if made else ""
+    yield f"Only vectors{wide} that are made as theirs can be told where they belong; of others it says nothing."
+    if made and made["method"] != "hdbscan":
+        yield f"Each of the {reads} is put into a cluster, also where it is like none of them."
+    if made and any(not name.startswith("cluster ") for name in made["names"]):
+        yield "Names are the words that tell a cluster's texts from the others'; nobody checked what they promise."
+    yield "With them go numbers of every row that they were made of, from which something of it may be told."
+    if "adjusted_rand" not in stage.metrics:
+        yield "There were no labels to judge them by."
+
+
 def _class_limits(stage: StageRecord, reads: str) -> Iterator[str]:
     worse = [change for change in recall_changes(stage.evidence) if change.after < change.before]
     if worse:
@@ -86,6 +106,12 @@ def target_names(record: RunRecord) -> Iterator[str]:
     for stage in record.final_stages():
         if target := evaluated_data(stage, record):
             yield words.public_name(target["name"])
+
+
+def makes_clusters(record: RunRecord) -> bool:
+    """Whether clusters are what a run left, and no checkpoint."""
+    stages = [stage.evidence["stage"] for stage in record.stages]
+    return "cluster" in stages and all(stage in NOT_A_CHECKPOINT for stage in stages)
 
 
 def makes_samples(record: RunRecord) -> bool:

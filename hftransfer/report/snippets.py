@@ -1,11 +1,18 @@
-"""What a checkpoint is for, and lines that load it and really run: by its config and its preprocessor alone."""
+"""What a checkpoint is for, and lines that load it and really run: by its config and its preprocessor alone.
+
+Clusters too: by what they say of themselves, and by how the vectors were made that they are of.
+"""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hftransfer.report import heads
+from hftransfer.report import embedded, heads
+from hftransfer.report.embedded import Embedded
 from hftransfer.report.heads import MODEL, Head
+
+CLUSTERS = "clusters.json"  # in a folder that `hftransfer.clusters.load` opens
+ESTIMATOR = "estimator.skops"  # in it, where scikit-learn has the method
 
 
 class Use(NamedTuple):
@@ -124,10 +131,33 @@ from transformers import AutoImageProcessor, AutoModel
 network = AutoModel.from_pretrained(model).eval()
 picture = Image.new("{mode}", (64, 64))  # or Image.open("picture.png").convert("{mode}")
 print(network.features(**reader(picture, return_tensors="pt")).shape)"""
+_PLACED = """\
+from pathlib import Path
+
+{imports}from hftransfer import clusters  # pip install hftransfer
+from huggingface_hub import snapshot_download
+
+{model}folder = model if Path(model).is_dir() else snapshot_download(model)
+found = clusters.load(folder)
+{vectors}
+print([found.names[cluster] if cluster >= 0 else "none" for cluster in found.predict(vectors)])"""
+_ALONE = """
+
+# scikit-learn's own estimator, of the vectors as they are reduced
+import skops.io
+
+estimator = skops.io.load(f"{{folder}}/{file}")
+print({answer})"""
+_TEXTS = '["A text to place."]'
+_PICTURES = """\
+pictures = Dataset.from_dict({{"image": [Image.new("RGB", (64, 64))]}})  # or Image.open("picture.png")
+vectors = {call}"""
 
 
 def use_of(folder: Path) -> Use | None:
-    """What the checkpoint in a folder, or the adapter alone, is for; None where its config does not tell."""
+    """What the checkpoint in a folder, the adapter alone, or clusters are for; None where that is not told."""
+    if (folder / CLUSTERS).exists():
+        return placing(folder, embedded.behind(folder))
     adapter = {} if (folder / "config.json").exists() else _read(folder / "adapter_config.json")
     config = _read(folder / ("base_config.json" if adapter else "config.json"))
     reader = _read(folder / "preprocessor_config.json")
@@ -218,6 +248,34 @@ def answering(use: Use, folder: Path) -> Use:
         return use._replace(does="Answering texts")
     asked = 'answer([{"role": "user", "content": "A question?"}], max_new_tokens=24)'
     return use._replace(does="Answering texts", snippet=_piped("text-generation", "", asked).snippet)
+
+
+def placing(folder: Path, made: Embedded | None) -> Use:
+    """What clusters are for: new rows, whose vectors are made as theirs where a checkpoint on the Hub makes them."""
+    clusters = _read(folder / CLUSTERS)
+    thing = "row" if made is None else made.kind
+    vectors, imports = _vectors(made, clusters["reduction"]["width"])
+    snippet = _PLACED.format(imports=imports, model=MODEL, vectors=vectors)
+    alone = (folder / ESTIMATOR).exists()
+    if alone:
+        again = "estimator.predict(found.reduction.transform(vectors))"
+        answer = "estimator.labels_" if clusters["method"] == "hdbscan" else again  # which tells nothing of new rows
+        snippet += _ALONE.format(file=ESTIMATOR, answer=answer)
+    does = f"Telling to which of its {clusters['k']} clusters each belongs, of {thing}s"
+    tags = ("clustering", "skops") if alone else ("clustering",)
+    # "sklearn" would make the Hub tell how to load another file than ours
+    return Use("other", does, f"{thing}s", snippet, tags, library="hftransfer")
+
+
+def _vectors(made: Embedded | None, width: int) -> tuple[str, str]:
+    """Lines that make `vectors`, and what they import."""
+    if made is None or made.checkpoint is None or made.kind == "sound":
+        return f"vectors = np.ones((1, {width}), dtype=np.float32)  # or yours, made as theirs", "import numpy as np\n"
+    imports = "import hftransfer\n"
+    if made.kind == "text":
+        return f"vectors = {made.call(_TEXTS)}", imports
+    imports += "from datasets import Dataset\nfrom PIL import Image\n"
+    return _PICTURES.format(call=made.call("pictures")), imports
 
 
 def _read(file: Path) -> dict[str, Any]:
