@@ -51,6 +51,7 @@ class Embedded:
             "prompt": self.prompt,
             "truncate_dim": self.settings.get("truncate_dim"),
             "max_length": info.get("max_length"),
+            "bf16": self.settings.get("bf16"),
         }
         return {name: value for name, value in found.items() if value is not None}
 
