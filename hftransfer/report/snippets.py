@@ -147,7 +147,11 @@ _ALONE = """
 import skops.io
 
 estimator = skops.io.load(f"{{folder}}/{file}")
-print({answer})"""
+{answer}"""
+_PREDICTED = """\
+reduced = found.reduction.transform(vectors).astype(estimator.cluster_centers_.dtype)  # which scikit-learn insists on
+print(estimator.predict(reduced))"""
+_LABELLED = "print(estimator.labels_)  # of its own rows, in numbers of its own; it tells none of new ones"
 _TEXTS = '["A text to place."]'
 _PICTURES = """\
 pictures = Dataset.from_dict({{"image": [Image.new("RGB", (64, 64))]}})  # or Image.open("picture.png")
@@ -258,8 +262,7 @@ def placing(folder: Path, made: Embedded | None) -> Use:
     snippet = _PLACED.format(imports=imports, model=MODEL, vectors=vectors)
     alone = (folder / ESTIMATOR).exists()
     if alone:
-        again = "estimator.predict(found.reduction.transform(vectors))"
-        answer = "estimator.labels_" if clusters["method"] == "hdbscan" else again  # which tells nothing of new rows
+        answer = _LABELLED if clusters["method"] == "hdbscan" else _PREDICTED
         snippet += _ALONE.format(file=ESTIMATOR, answer=answer)
     does = f"Telling to which of its {clusters['k']} clusters each belongs, of {thing}s"
     tags = ("clustering", "skops") if alone else ("clustering",)
