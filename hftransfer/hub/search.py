@@ -43,7 +43,7 @@ _NO_PATH = re.compile(
     rb"\b(?!file:)[a-z][a-z0-9+.-]*://[^\s\"'`<>]+|\$[^$\n]*\\[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]"
     rb"|(?:\w\*+|[])}%+@$^\\])(?=/)"
 )
-_ANYONES = re.compile(r"/(?:path/to|dev|usr|bin)/")  # on every machine, or made up
+_ANYONES = re.compile(r"~|/\*|/(?:path/to|dev|usr|bin)/")  # on every machine, made up, or a comment
 _EXPRESSION = re.compile(
     r"/.*([\\^$]|\.[*+?]\S|\+/|\{[{%])"
 )  # a regular expression or a template; /data/*.csv is a path
