@@ -30,7 +30,7 @@ TOKENS: dict[str, tuple[bytes, ...]] = {
     "a Slack token": (rb"xox[a-z]-[A-Za-z0-9-]{10,}",),
     "a Stripe key": (rb"sk_live_[A-Za-z0-9]{16,}", rb"rk_live_[A-Za-z0-9]{16,}"),
     "a private key": (rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",),
-    "a password in a URL": (rb"://[^\s/:@?#&=,\"'`<>(){}$\\]+:[^\s/:@?#&,\"'`<>(){}$\\]+@[\w\[]",),
+    "a password in a URL": (rb"://[^\s/:@?#&=,\"'`<>(){}$\\]*:[^\s/:@?#&,\"'`<>(){}$\\]+@[\w\[]",),
     "a JSON web token": (rb"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}",),
 }
 SECRET, PLACE, ABSOLUTE = "a secret of this machine", "a path of this machine", "an absolute path"
@@ -44,9 +44,8 @@ _NO_PATH = re.compile(
     rb"|(?:\w\*+|[])}%+@$^\\])(?=/)"
 )
 _ANYONES = re.compile(r"~|/\*|/(?:path/to|dev|usr|bin)/")  # on every machine, made up, or a comment
-_EXPRESSION = re.compile(
-    r"/.*([\\^$]|\.[*+?]\S|\+/|\{[{%])"
-)  # a regular expression or a template; /data/*.csv is a path
+# a regular expression or a template; /data/*.csv is a path
+_EXPRESSION = re.compile(r"/.*([\\^$]|\.[*+?]\S|\+/|\{[{%])")
 
 
 class Kind(Enum):

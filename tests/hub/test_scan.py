@@ -36,7 +36,7 @@ SAMPLES = {
     "a Slack token": ["xoxb-" + "123456789012-aBcDeF", "xoxp-" + "1234567890"],
     "a Stripe key": ["sk_live_" + "aB3d" * 6, "rk_live_" + "aB3d" * 6],
     "a private key": [f"-----BEGIN {kind}PRIVATE KEY-----" for kind in ("", "RSA ", "OPENSSH ", "ENCRYPTED ")],
-    "a password in a URL": ["postgres://me:" + "s3cret@db.example.org/x", "https://oauth2:" + "s3cret@[::1]/"],
+    "a password in a URL": ["postgres://me:" + "s3cret@db.example.org/x", "redis://:" + "s3cret@[::1]/"],
     "a JSON web token": [".".join(("eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxMjM0NSJ9", "aBcDeFgHiJkLmNo_-"))],
 }
 SECRET = "Zq7!" + "unlikely/Value" + '"99'
