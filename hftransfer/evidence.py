@@ -115,6 +115,7 @@ class Picture(TypedDict):
 
     file: str
     caption: str
+    shareable: NotRequired[bool]  # shows no row of the data, so that it may be published with the checkpoint
 
 
 class Evidence(TypedDict):

@@ -34,7 +34,7 @@ def test_the_two_commands_are_the_makefiles():
 
 
 def test_the_demo_writes_where_the_readme_says():
-    (folder,) = re.findall(r"hftransfer.recipe bert_domain_adapt --output_dir (\S+)", README)
+    (folder,) = set(re.findall(r"hftransfer.recipe bert_domain_adapt --output_dir (\S+)", README))
     assert re.search(rf"^`{folder}/` then holds$", README, flags=re.MULTILINE)
     assert f'pipeline("text-classification", "{folder}/final")' in README
     makefile = (ROOT / "Makefile").read_text()

@@ -4,13 +4,15 @@
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hftransfer.report import snippets, words
-from hftransfer.report.limits import limits, listed, makes_samples, target_names
+from hftransfer.evidence import Picture
+from hftransfer.report import embedded, grouped, heads, snippets, words
+from hftransfer.report.limits import limits, listed, makes_clusters, makes_samples, target_names
 from hftransfer.report.record import (
     RunRecord,
     StageRecord,
@@ -24,6 +26,7 @@ from hftransfer.report.results import comparisons, eval_results
 from hftransfer.report.snippets import TEXT, Use
 
 SHEET = "samples.png"  # of a generator, in the final folder
+NO_LICENCE: Mapping[str, str] = {}
 _SCRATCH = "scratch/"  # before a model type: a new network of it, as in `models`
 _CITATION = re.compile(
     r"(?P<author>[^,\d]+(?:,[^,\d]+)*?),?\s+(?P<year>\d{4}),\s*(?P<title>.+?)"
@@ -34,25 +37,45 @@ _MARKUP = re.compile(r"[`*|~\[\]\\$]")  # also what the Hub reads as mathematics
 _LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # inside a word it marks nothing
 
 
-class _Ready(str):
+class Ready(str):
     """Text that is already safe to stand in the card."""
 
 
 def card(run_folder: Path, final_folder: Path) -> Path:
-    """Writes `final_folder/README.md` atomically and returns its path.
+    """Writes `final_folder/README.md` of a run atomically and returns its path; raises as `read_run` does."""
+    return model_card(read_run(Path(run_folder)), Path(final_folder))
+
+
+def model_card(
+    record: RunRecord,
+    folder: Path,
+    *,
+    repo_id: str | None = None,
+    licence: Mapping[str, str] = NO_LICENCE,
+    pictures: Sequence[Picture] = (),
+) -> Path:
+    """Writes `folder/README.md` atomically and returns its path.
 
     The YAML block is a `huggingface_hub.ModelCardData` whose model-index holds the final checkpoint's comparisons;
-    no absolute path, no token and no unescaped data text enters the file. Raises HFTransferError as `read_run` does.
+    no absolute path, no token and no unescaped data text enters the file.
+
+    Args:
+        record: what is told.
+        folder: of the checkpoint or the clusters.
+        repo_id: their name on the Hub; None: the lines that load them name the folder.
+        licence: `license`, and for one of its own `license_name` and `license_link`; empty: none is told.
+        pictures: files in the folder that are shown.
     """
     from huggingface_hub import ModelCard
 
-    record = read_run(Path(run_folder))
-    final_folder = Path(final_folder)
-    use = use_of(record, final_folder)
-    data = card_data(record, use)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, final_folder)}"
+    record = grouped.narrowed(record, folder)
+    use = use_of(record, folder)
+    if repo_id is not None:
+        use = use._replace(snippet=use.snippet.replace(heads.MODEL, f'model = "{repo_id}"\n'))
+    data = card_data(record, use, licence)
+    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, folder, pictures)}"
     ModelCard(content)  # raises when the block does not parse back
-    file = final_folder / "README.md"
+    file = folder / "README.md"
     write_atomically(file, content)
     return file
 
@@ -60,6 +83,8 @@ def card(run_folder: Path, final_folder: Path) -> Path:
 def use_of(record: RunRecord, final_folder: Path) -> Use:
     """What the final checkpoint is for: by its own files, or else by what its last stages left as evidence."""
     stages = record.final_stages()
+    if makes_clusters(record) and (final_folder / snippets.CLUSTERS).exists():
+        return snippets.placing(final_folder, embedded.behind(stages[-1].folder))
     if found := snippets.use_of(final_folder):
         answers = found.task == "text-generation" and any(stage.evidence["stage"] == "finetune" for stage in stages)
         return snippets.answering(found, final_folder) if answers else found
@@ -70,7 +95,7 @@ def use_of(record: RunRecord, final_folder: Path) -> Use:
     return TEXT["text-classification" if any(comparisons(stages)) else "feature-extraction"]
 
 
-def card_data(record: RunRecord, use: Use) -> Any:
+def card_data(record: RunRecord, use: Use, licence: Mapping[str, str] = NO_LICENCE) -> Any:
     """The card's metadata as `ModelCardData`; keys that the evidence does not support are left out."""
     from huggingface_hub import ModelCardData
 
@@ -78,21 +103,28 @@ def card_data(record: RunRecord, use: Use) -> Any:
     results = eval_results(record, use.task)
     stages = [stage.evidence["stage"] for stage in record.stages]
     methods = [(stage.evidence.get("settings") or {}).get("method") for stage in record.stages]
-    tags = ["hftransfer", "transfer-learning", *use.tags]
+    clusters = makes_clusters(record)  # grouped by a method of no weights: nothing of a checkpoint is in them
+    tags = ["hftransfer", *([] if clusters else ["transfer-learning"]), *use.tags]
     tags += ["domain-adaptation"] if "adapt" in stages else []
     tags += [method for method in methods if isinstance(method, str) and re.fullmatch(r"[a-z0-9_-]+", method)]
-    base_model = starting_point(record)
-    linked = base_model and not _begins_anew(record, base_model) and _is_hub_id(base_model)
+    base_model = None if clusters else linked_base(record)
     return ModelCardData(
         model_name=model_name(record),
         library_name=use.library,
         pipeline_tag=use.task if use.task != "other" else None,
-        base_model=base_model if linked else None,
+        base_model=base_model,
         datasets=list(dict.fromkeys(found for item in data if (found := words.hub_id(item["name"])))) or None,
         tags=tags,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         eval_results=results or None,
+        **licence,
     )
+
+
+def linked_base(record: RunRecord) -> str | None:
+    """The Hub id of the checkpoint whose weights the final one goes on from; None where there is none."""
+    start = starting_point(record)
+    return start if start and not _begins_anew(record, start) and _is_hub_id(start) else None
 
 
 def model_name(record: RunRecord) -> str:
@@ -120,16 +152,16 @@ def _is_hub_id(name: str) -> bool:
 
 def markdown(value: object) -> str:
     """One line of Markdown that shows `value` literally: no markup, no HTML, no table cell, no link, no path."""
-    if isinstance(value, _Ready):
+    if isinstance(value, Ready):
         return str(value)
     line = _LOOSE_UNDERSCORE.sub(r"\\_", _MARKUP.sub(_entity, _without_html(value)))
     line = re.sub(r"^(#{1,6}(?=\s|$)|[-+](?=\s|$)|[-=]+$)", r"\\\1", line)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
 
 
-def code(value: object) -> _Ready:
+def code(value: object) -> Ready:
     """`value` in a code element whose content can end neither the element nor the table cell around it."""
-    return _Ready(f"<code>{_LOOSE_UNDERSCORE.sub('&#95;', _MARKUP.sub(_entity, _without_html(value)))}</code>")
+    return Ready(f"<code>{_LOOSE_UNDERSCORE.sub('&#95;', _MARKUP.sub(_entity, _without_html(value)))}</code>")
 
 
 def _without_html(value: object) -> str:
@@ -140,7 +172,8 @@ def _entity(mark: re.Match[str]) -> str:
     return f"&#{ord(mark.group())};"
 
 
-def _body(record: RunRecord, use: Use, final_folder: Path) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """A card's text; all values but those that are `Ready` are escaped."""
     environment = Environment(
         loader=PackageLoader("hftransfer.report"),
         autoescape=False,
@@ -150,9 +183,15 @@ def _body(record: RunRecord, use: Use, final_folder: Path) -> str:
         finalize=markdown,
     )
     environment.filters.update(number=words.number, duration=words.duration, code=code)
+    text = environment.get_template(template).render(**values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _body(record: RunRecord, use: Use, folder: Path, pictures: Sequence[Picture]) -> str:
     items = distinct_data(record.stages)
-    base = starting_point(record) or ""
-    text = environment.get_template("card.md.j2").render(
+    base = "" if makes_clusters(record) else starting_point(record) or ""
+    return rendered(
+        "card.md.j2",
         name=model_name(record),
         description=record.run.get("description"),
         base=words.public_name(base.removeprefix(_SCRATCH)),
@@ -164,15 +203,15 @@ def _body(record: RunRecord, use: Use, final_folder: Path) -> str:
         ],
         intended=_intended(record, use),
         limits=list(limits(record, use.reads)),
-        snippet=_Ready(use.snippet),
-        sheet=SHEET if makes_samples(record) and (final_folder / SHEET).is_file() else None,
+        snippet=Ready(use.snippet),
+        sheet=SHEET if makes_samples(record) and (folder / SHEET).is_file() else None,
+        pictures=pictures,
         settings=_training_settings(record),
         seed=record.run.get("seed"),
         citations=distinct_citations(record.stages),
-        bibtex=_Ready(bibtex(distinct_citations(record.stages))),
-        environment=_environment(record),
+        bibtex=Ready(bibtex(distinct_citations(record.stages))),
+        environment=made_with(record),
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:
@@ -188,6 +227,7 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         for item in evidence.get("comparison") or []
     ]
     tables = [table for table in evidence.get("tables") or [] if table["rows"]] if evidence["stage"] == "gan" else []
+    clusters = grouped.tables(stage) if evidence["stage"] == "cluster" else []
     return {
         "title": evidence["title"],
         "seconds": evidence["seconds"],
@@ -196,7 +236,7 @@ def _stage(stage: StageRecord) -> dict[str, Any]:
         "before": evidence.get("before_name") or "before",
         "after": evidence.get("after_name") or "after",
         "rows": rows,
-        "tables": tables,
+        "tables": tables or clusters,
         "metrics": sorted(stage.metrics.items()) if not rows and not tables else [],
     }
 
@@ -229,7 +269,7 @@ def _training_settings(record: RunRecord) -> list[dict[str, Any]]:
     return tables
 
 
-def _environment(record: RunRecord) -> list[str]:
+def made_with(record: RunRecord) -> list[str]:
     facts = record.environment
     lines = [f"Python {facts['python']}"] if facts.get("python") else []
     lines += [f"{package} {number}" for package, number in (facts.get("packages") or {}).items()]

@@ -1,16 +1,13 @@
 """The card of vectors that are published as a data set: README.md, made of what `embed` recorded of them."""
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from hftransfer.errors import HFTransferError
 from hftransfer.report import embedded, words
-from hftransfer.report.card import _environment, _Ready, bibtex, code, markdown, model_name
+from hftransfer.report.card import NO_LICENCE, Ready, bibtex, code, made_with, model_name, rendered
 from hftransfer.report.embedded import Embedded, literal
 from hftransfer.report.limits import listed
 from hftransfer.report.record import RunRecord, StageRecord, write_atomically
@@ -36,7 +33,12 @@ print(found[{shown}])"""
 
 
 def dataset_card(
-    record: RunRecord, stage: StageRecord, folder: Path, *, repo_id: str | None = None, license: str | None = None
+    record: RunRecord,
+    stage: StageRecord,
+    folder: Path,
+    *,
+    repo_id: str | None = None,
+    licence: Mapping[str, str] = NO_LICENCE,
 ) -> Path:
     """Writes `folder/README.md` atomically and returns its path.
 
@@ -49,21 +51,17 @@ def dataset_card(
         stage: one of its stages, an `embed`.
         folder: of the data set.
         repo_id: the data set's name on the Hub; None: the lines that load it name its folder.
-        license: the Hub's name of a licence; None: none is told.
+        licence: `license`, the Hub's name of one; empty: none is told.
 
     Raises:
-        HFTransferError: the stage left no vectors, a file of them is missing or cut off, or the licence is no name.
+        HFTransferError: the stage left no vectors, or a file of them is missing or cut off.
     """
     from huggingface_hub import DatasetCard
 
     made = embedded.read(stage.folder)
     if made is None:
         raise HFTransferError(f"vectors: {stage.folder.name} holds none; name a stage that ran embed")
-    if license is not None and not re.fullmatch(r"[A-Za-z0-9.-]+", license):
-        raise HFTransferError(
-            f"license: {license!r} is no name of one; write it as the Hub does, like mit or cc-by-4.0"
-        )
-    data = _metadata(made, stage, license)
+    data = _metadata(made, stage, licence)
     content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, stage, made, repo_id)}"
     DatasetCard(content)  # raises when the block does not parse back
     file = folder / "README.md"
@@ -71,16 +69,16 @@ def dataset_card(
     return file
 
 
-def _metadata(made: Embedded, stage: StageRecord, license: str | None) -> Any:
+def _metadata(made: Embedded, stage: StageRecord, licence: Mapping[str, str]) -> Any:
     from huggingface_hub import DatasetCardData
 
     named = (words.hub_id(item["name"]) for item in stage.evidence.get("data") or [])
     return DatasetCardData(
-        license=license,
         tags=["hftransfer", "embeddings"],
         size_categories=[size_category(made.info["rows"])],
         source_datasets=list(dict.fromkeys(filter(None, named))) or None,
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        **licence,
     )
 
 
@@ -93,18 +91,10 @@ def size_category(rows: int) -> str:
 
 
 def _body(record: RunRecord, stage: StageRecord, made: Embedded, repo_id: str | None) -> str:
-    environment = Environment(
-        loader=PackageLoader("hftransfer.report"),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=markdown,
-    )
-    environment.filters.update(number=words.number, code=code)
     evidence, info = stage.evidence, made.info
     counts = [item.get("labels") or {} for item in evidence.get("data") or []]
-    text = environment.get_template("dataset_card.md.j2").render(
+    return rendered(
+        "dataset_card.md.j2",
         name=repo_id.split("/")[-1] if repo_id else model_name(record),
         rows=info["rows"],
         width=info["width"],
@@ -119,13 +109,12 @@ def _body(record: RunRecord, stage: StageRecord, made: Embedded, repo_id: str | 
         notes=evidence.get("notes") or [],
         manner=list(_manner(made)),
         limits=list(_limits(stage, made)),
-        load=_Ready(_load(made, repo_id)),
-        search=_Ready(_search(made)),
-        environment=_environment(record),
+        load=Ready(_load(made, repo_id)),
+        search=Ready(_search(made)),
+        environment=made_with(record),
         citations=evidence.get("citations") or [],
-        bibtex=_Ready(bibtex(evidence.get("citations") or [])),
+        bibtex=Ready(bibtex(evidence.get("citations") or [])),
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _left_out(stage: StageRecord) -> str:

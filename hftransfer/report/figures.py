@@ -176,25 +176,33 @@ def before_after(comparisons: Sequence[Comparison], before_name: str, after_name
     The band is the interval of the difference laid at the value before: where it lies wholly on one side of the
     hollow mark, the change is measurable. Scores within 0..1 share an axis; every other measure has its own.
     """
-    scores = [item for item in comparisons if all(0 <= item[key] <= 1 for key in ("before", "after"))]
-    others = [[item] for item in comparisons if item not in scores and _is_finite(item["before"] + item["after"])]
-    groups = ([scores] if scores else []) + others
-    if not groups:
-        return ""
     with theme():
-        heights = [0.5 + 0.5 * len(group) for group in groups]
-        figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
-        grid = figure.add_gridspec(len(groups), height_ratios=heights)
-        for row, group in enumerate(groups):
-            _draw_changes(figure.add_subplot(grid[row]), group)
-        handles = [_change_mark(False), _change_mark(True), Rectangle((0, 0), 1, 1, color=PALETTE[0], alpha=0.25)]
-        entries = [words.short(before_name), words.short(after_name), "95 % interval"]
-        figure.legend(handles, entries, loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.2)
+        figure = drawn_changes(comparisons, before_name, after_name)
+        if figure is None:
+            return ""
         parts = [
             f"{words.clean(item['name'])} from {words.number(item['before'])} to {words.number(item['after'])}"
             for item in comparisons
         ]
         return _inline_svg(figure, name, "Before and after: " + "; ".join(parts))
+
+
+def drawn_changes(comparisons: Sequence[Comparison], before_name: str, after_name: str) -> Figure | None:
+    """The figure of `before_after`, drawn inside a `theme`; None where no number is finite."""
+    scores = [item for item in comparisons if all(0 <= item[key] <= 1 for key in ("before", "after"))]
+    others = [[item] for item in comparisons if item not in scores and _is_finite(item["before"] + item["after"])]
+    groups = ([scores] if scores else []) + others
+    if not groups:
+        return None
+    heights = [0.5 + 0.5 * len(group) for group in groups]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
+    grid = figure.add_gridspec(len(groups), height_ratios=heights)
+    for row, group in enumerate(groups):
+        _draw_changes(figure.add_subplot(grid[row]), group)
+    handles = [_change_mark(False), _change_mark(True), Rectangle((0, 0), 1, 1, color=PALETTE[0], alpha=0.25)]
+    entries = [words.short(before_name), words.short(after_name), "95 % interval"]
+    figure.legend(handles, entries, loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1.2)
+    return figure
 
 
 def _change_mark(after: bool) -> Line2D:
@@ -306,30 +314,35 @@ def confusion_matrix(labels: Sequence[str], counts: Sequence[Sequence[int]], tit
 
     Right answers are blue and mistakes orange; colour stays pale enough for the page's own ink to be read on it.
     """
+    with theme():
+        right = sum(counts[i][i] for i in range(len(labels)))
+        description = f"Confusion matrix, {words.clean(title)}: {right} of {sum(map(sum, counts))} right"
+        return _inline_svg(drawn_confusion(labels, counts), name, description)
+
+
+def drawn_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
+    """The figure of `confusion_matrix`, drawn inside a `theme`."""
     size = len(labels)
     side = max(WIDTH, 1.7 + 0.3 * size)
-    with theme():
-        figure, axes = _blank(side * 0.98, side)
-        for row, line in enumerate(counts):
-            total = max(sum(line), 1)
-            for column, count in enumerate(line):
-                if count:
-                    _draw_cell(axes, row, column, count, count / total, annotate=size <= MAX_ANNOTATED)
-        names = [words.short(label, 16) for label in labels]
-        axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(size), names)
-        axes.set_xlim(-0.5, size - 0.5)
-        axes.set_ylim(size - 0.5, -0.5)
-        axes.set_aspect("equal")
-        axes.tick_params(length=0)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-            spine.set_alpha(0.3)
-        right = sum(counts[i][i] for i in range(size))
-        description = f"Confusion matrix, {words.clean(title)}: {right} of {sum(map(sum, counts))} right"
-        return _inline_svg(figure, name, description)
+    figure, axes = _blank(side * 0.98, side)
+    for row, line in enumerate(counts):
+        total = max(sum(line), 1)
+        for column, count in enumerate(line):
+            if count:
+                _draw_cell(axes, row, column, count, count / total, annotate=size <= MAX_ANNOTATED)
+    names = [words.short(label, 16) for label in labels]
+    axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), names)
+    axes.set_xlim(-0.5, size - 0.5)
+    axes.set_ylim(size - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_alpha(0.3)
+    return figure
 
 
 def _draw_cell(axes: Axes, row: int, column: int, count: int, share: float, annotate: bool) -> None:

@@ -83,7 +83,7 @@ def read_run(run_folder: Path) -> RunRecord:
         recipe_text=recipe_text,
         recipe=recipe if isinstance(recipe, dict) else {},
         environment=_read_json(run_folder / "environment.json"),
-        stages=[_read_stage(folder) for folder in _stage_folders(run_folder)],
+        stages=[read_stage(folder) for folder in _stage_folders(run_folder)],
     )
 
 
@@ -95,7 +95,8 @@ def _stage_folders(run_folder: Path) -> list[Path]:
     return [folder for _, _, folder in sorted(numbered)]
 
 
-def _read_stage(folder: Path) -> StageRecord:
+def read_stage(folder: Path) -> StageRecord:
+    """A finished stage's record; raises HFTransferError when a file of it does not parse."""
     evidence = _read_json(folder / "evidence.json")
     missing = [key for key in ("stage", "id", "title", "seconds") if key not in evidence]
     if missing:

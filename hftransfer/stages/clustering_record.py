@@ -12,6 +12,7 @@ from hftransfer import explore
 from hftransfer.clusters import describe, saved
 from hftransfer.data.read import quiet
 from hftransfer.data.rows import column
+from hftransfer.evidence import Picture
 from hftransfer.report import cluster_pictures, gan_pictures, words
 from hftransfer.stages.clustering_rows import Rows
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 PAGE, ASSIGNMENTS = "explore.html", "assignments.parquet"
+SHEET = "sheet.png"  # images of the data
 DISTANCE, TWICE = "distance from the middle", "near-duplicate"  # columns of the page
 NONE = "none"  # of no cluster
 SHOWN = 8  # images of a cluster in the contact sheet, and rows of a table of oddities
@@ -116,7 +118,7 @@ def _assignments(work: Path, found: "Found", outliers: Array) -> None:
         Dataset.from_dict(made, features=features).to_parquet(work / ASSIGNMENTS)
 
 
-def _pictures(work: Path, found: "Found", medoids: list[list[int]]) -> list[dict[str, str]]:
+def _pictures(work: Path, found: "Found", medoids: list[list[int]]) -> list[Picture]:
     """Draws what there is to draw; gives the record's lines."""
     made: list[tuple[str, str, bytes]] = []
     ways = [cluster_pictures.Colouring("clusters", found.labels, found.names)]
@@ -127,7 +129,7 @@ def _pictures(work: Path, found: "Found", medoids: list[list[int]]) -> list[dict
     made.append(("clusters.png", f"All rows in the plane: {found.plane.says}", drawn))
     if found.rows.kind == "image":
         sheet, names = _sheet(found, medoids)
-        made.append(("sheet.png", "The images in the middle of each cluster", gan_pictures.sheet(
+        made.append((SHEET, "The images in the middle of each cluster", gan_pictures.sheet(
             sheet, columns=SHOWN, names=names)))  # fmt: skip
     if found.fitted.tree is not None and found.fitted.leaves is not None:
         tree = cluster_pictures.dendrogram(
@@ -144,7 +146,7 @@ def _pictures(work: Path, found: "Found", medoids: list[list[int]]) -> list[dict
         made.append(("explained.png", "Principal components: those to the left of the line are used", picture))
     for name, _, data in made:
         (work / name).write_bytes(data)
-    return [{"file": name, "caption": caption} for name, caption, _ in made]
+    return [{"file": name, "caption": caption, "shareable": name != SHEET} for name, caption, _ in made]
 
 
 def _label_colours(found: "Found") -> cluster_pictures.Colouring:

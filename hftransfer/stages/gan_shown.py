@@ -8,6 +8,7 @@ import torch
 
 from hftransfer import processes
 from hftransfer.data.samples import Sampled
+from hftransfer.evidence import Picture
 from hftransfer.functional.interpolation import slerp
 from hftransfer.report import gan_pictures
 
@@ -16,13 +17,14 @@ MOST_CLASSES = 20  # that have a row of samples
 STRIPS, STEPS = 5, 8  # rows of the interpolation, and samples in each
 
 
-def pictures(folder: Path, found: Any) -> list[dict[str, str]]:
+def pictures(folder: Path, found: Any) -> list[Picture]:
     """Draws them on the main process; the evidence names files and captions."""
     made = _images(found) if found.shipped.config.is_image else _points(found)
     if processes.is_main():
         for file, _, content in made:
             (folder / file).write_bytes(content)
-    return [{"file": file, "caption": caption} for file, caption, _ in made]
+    own = ("over_time.png", "interpolation.png") if found.shipped.config.is_image else ()  # points stand beside rows
+    return [{"file": file, "caption": caption, "shareable": file in own} for file, caption, _ in made]
 
 
 def _images(found: Any) -> list[tuple[str, str, bytes]]:
