@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hftransfer.stages.finetune import finetune
     from hftransfer.stages.gan import gan
     from hftransfer.stages.pretrain import pretrain
+    from hftransfer.stages.push import push
     from hftransfer.stages.zero_shot import zero_shot
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "finetune",
     "gan",
     "pretrain",
+    "push",
     "run",
     "zero_shot",
 ]

@@ -13,14 +13,14 @@ from pydantic import Field
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.foreign import dataclass_fields
 from hftransfer.signatures import options, validate
-from hftransfer.stages import STAGES, verb
+from hftransfer.stages import PUSH, STAGES, verb
 from hftransfer.stages.options import Data, MaxTrainSamples, Model, OutputDir, Seed
 
 SHARED_DATA = ("source", "target", "unlabelled", "labelled")  # fields of a recipe that its stages refer to
 DATA_OPTIONS = (*SHARED_DATA, "data", "general")
 WHOLE_DATA = ("path", "data_files", "data_dir")  # a mapping with one of these names other data, and replaces the old
 ALIASES = {"set_seed": "seed"}
-WRITTEN = {"checkpoint": "a checkpoint", "vectors": "vectors", "clusters": "clusters"}
+WRITTEN = {"checkpoint": "a checkpoint", "vectors": "vectors", "clusters": "clusters", "anything": "anything"}
 RUN_OPTIONS = {  # options of every verb that a recipe sets once for all its stages
     "output_dir": "the run's output_dir decides it; remove this key",
     # another division of the data would let one stage train on what the next one is tested on
@@ -67,10 +67,11 @@ class Recipe:
     name: str
     top: dict[str, Any]
     steps: tuple[Step, ...]
+    pushes: tuple[Step, ...] = ()  # done when the steps are; asked for anew with each run, so in no resolved recipe
 
     @property
     def output_dir(self) -> Path:
-        return Path(self.top["output_dir"] or Path("outputs") / self.name).expanduser()
+        return _run_folder(self.top)
 
     def stage_folder(self, step: Step) -> Path:
         return self.output_dir / f"{self.steps.index(step) + 1}-{step.id}"
@@ -79,6 +80,10 @@ class Recipe:
     def last_checkpoint(self) -> Step | None:
         makers = [step for step in self.steps if STAGES[step.verb].makes == "checkpoint"]
         return makers[-1] if makers else None
+
+
+def _run_folder(top: Mapping[str, Any]) -> Path:
+    return Path(top["output_dir"] or Path("outputs") / top["name"]).expanduser()
 
 
 def recipes_folder() -> Path:
@@ -169,6 +174,8 @@ def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
     if not top["stages"]:
         raise HFTransferError(f"stages: a recipe needs at least one; write a list of {', '.join(STAGES)}")
     entries = [_entry(number, entry) for number, entry in enumerate(top["stages"])]
+    if any(key.partition(".")[0] == PUSH for key in overrides) and PUSH not in [entry[0] for entry in entries]:
+        entries.append((PUSH, PUSH, {}))  # every recipe takes --push.repo_id
     ids = [entry[0] for entry in entries]
     for id_ in ids:
         if ids.count(id_) > 1:
@@ -177,9 +184,12 @@ def resolve(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
         _override(top, entries, key, value)
     top = validate(fields, top)
     steps: list[Step] = []
-    for id_, verb_, given in entries:
+    for id_, verb_, given in sorted(entries, key=lambda entry: entry[1] == PUSH):
         steps.append(Step(id_, verb_, _completed(id_, verb_, given, top, steps)))
-    return Recipe(top["name"], {key: value for key, value in top.items() if key != "stages"}, tuple(steps))
+    made, pushes = (tuple(step for step in steps if (step.verb == PUSH) is last) for last in (False, True))
+    if not made:
+        raise HFTransferError("stages: a recipe that only pushes makes nothing; use hftransfer.push, or add a stage")
+    return Recipe(top["name"], {key: value for key, value in top.items() if key != "stages"}, made, pushes)
 
 
 def _generality(override: tuple[str, Any]) -> tuple[int, bool]:
@@ -226,7 +236,8 @@ def _override(top: dict[str, Any], entries: list[Any], key: str, value: Any) -> 
     elif first in simple:
         _set(top, [first, *rest], value, key)
     else:
-        hint = nearest(first, [*[name for name in simple if name not in ("description", "time")], *holders])
+        known = [name for name in simple if name not in ("description", "time")]
+        hint = nearest(first, dict.fromkeys([*known, *holders, PUSH]))
         if first in dataclass_fields("transformers.training_args", "TrainingArguments"):
             trained = [id_ for id_, verb_, _ in entries if _trains(verb_)]
             hint = f"; did you mean '{trained[-1]}.training.{first}'?" if trained else hint
@@ -270,12 +281,13 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
     function = verb(verb_)
     wanted = {option.name: option for option in options(function)}
     takes = {**{name: "checkpoint" for name in wanted if name not in DATA_OPTIONS}, **STAGES[verb_].takes}
-    makers = {name: [step.id for step in before if STAGES[step.verb].makes == made] for name, made in takes.items()}
+    makers = {name: [step.id for step in before if _makes(step, made)] for name, made in takes.items()}
     inherited = {
         "model": "$model",
         **{name: f"${makers[name][-1]}" for name in ("model", "data") if makers.get(name)},
         "source": "$source",
         "target": "$target",
+        "folder": str(_run_folder(top)),
         "seed": top["seed"],
         "max_train_samples": top["max_train_samples"],
     }
@@ -298,6 +310,11 @@ def _completed(id_: str, verb_: str, given: dict[str, Any], top: dict[str, Any],
             _check_data(f"{id_}.{name}", value, top, makers.get(name, []))
     checked.pop("output_dir", None)
     return checked
+
+
+def _makes(step: Step, made: str) -> bool:
+    found = STAGES[step.verb].makes
+    return found is not None if made == "anything" else found == made
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hftransfer import chain
+from hftransfer import chain, pushing
 from hftransfer.errors import HFTransferError, nearest
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hftransfer")
 FLAGS = ("help", "dry_run", "list")
-PARTS = ("pretraining", "adapter", "discriminator", "raw")  # folders beside a checkpoint that go with it
-SHIPPED = re.compile(  # what `final/` takes over from a stage folder
-    r".*\.(safetensors|jinja|model|txt)|samples\.png|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
-    r"special_tokens_map|added_tokens|preprocessor_config|adapter_config|base_config|model\.safetensors\.index)\.json"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -170,11 +165,13 @@ def _print_plan(recipe: chain.Recipe) -> None:
     table = Table(title=f"{recipe.name}: the plan (nothing is trained)", title_justify="left")
     for heading in ("Stage", "Model class", "Rows", "Steps"):
         table.add_column(heading)
-    for step, found in zip(recipe.steps, planned, strict=True):
+    for step, found in zip([*recipe.steps, *recipe.pushes], planned, strict=True):
         rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
         table.add_row(f"{step.id} ({step.verb})", found["class"], rows, str(found["steps"]))
     if _rank() == 0:
         Console(width=None if sys.stdout.isatty() else 120).print(table)
+        for step in recipe.pushes:
+            pushing.preview(step, _settled_push(step, recipe))
 
 
 def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
@@ -184,6 +181,7 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
     """
     from hftransfer.stages import planner
 
+    pushes = [_plan_push(step, recipe) for step in recipe.pushes]  # first: it takes no reading of data
     plans: list[dict[str, Any]] = []
     made: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="hftransfer-plan-") as work:
@@ -196,7 +194,15 @@ def _plan(recipe: chain.Recipe) -> list[dict[str, Any]]:
                 raise HFTransferError(_placed(str(error), step)) from error
             if folder is not None:
                 made[step.id] = folder
-    return plans
+    return plans + pushes
+
+
+def _plan_push(step: chain.Step, recipe: chain.Recipe) -> dict[str, Any]:
+    try:
+        return pushing.plan(step, recipe)
+    except HFTransferError as error:
+        told = _placed(str(error), step)
+    raise HFTransferError(told)
 
 
 def _stand_in(step: chain.Step, given: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> Path | None:
@@ -266,14 +272,17 @@ def _run(recipe: chain.Recipe, command: str) -> "Result":
         metrics = {id_: result.metrics for id_, result in results.items()}
         last = recipe.last_checkpoint
         if processes.is_main():
-            final = runs.verified(folder / "final") or {}
-            if all(result.reused for result in results.values()) and final.get("stages") == _record_of(results):
+            record = runs.record_of({id_: result.path for id_, result in results.items()})
+            recorded = (runs.verified(folder / "final") or {}).get("stages")
+            if all(result.reused for result in results.values()) and recorded == record:
                 logger.info("nothing to do: all %d stages of %s are done and unchanged", len(results), folder)
             else:
                 runs.write_json(folder / "all_results.json", metrics)
                 _publish(recipe, folder, results, command, time.monotonic() - started)
             _say_goodbye(folder)
         processes.barrier()
+    for step in recipe.pushes:
+        _push(step, recipe)
     return runs.Result(folder / "final" if last else folder, metrics)
 
 
@@ -330,13 +339,6 @@ def _run_stages(recipe: chain.Recipe) -> "dict[str, Result]":
     return results
 
 
-def _record_of(results: "Mapping[str, Result]") -> str:
-    """What `final/` and the report were made from: a run killed before it wrote them must not pass for done."""
-    from hftransfer import runs
-
-    return runs.fingerprint({id_: runs.read_json(result.path / runs.MANIFEST) for id_, result in results.items()})
-
-
 def _write_changed(path: Path, text: str) -> None:
     from hftransfer import runs
 
@@ -348,7 +350,7 @@ def _publish(
     recipe: chain.Recipe, folder: Path, results: "Mapping[str, Result]", command: str, seconds: float
 ) -> None:
     """Writes what people open: report.html, and `final/` with its model card, whose manifest says that all is done."""
-    from hftransfer import report, runs
+    from hftransfer import final, report, runs
 
     last = recipe.last_checkpoint
     _forget_old_stages(recipe, folder)
@@ -358,6 +360,7 @@ def _publish(
         "command": command,
         "seconds": seconds,
         "seed": recipe.top["seed"],
+        "stages": runs.record_of({id_: result.path for id_, result in results.items()}),
     }
     runs.write_json(folder / "run.json", facts)
     runs.write_json(folder / "environment.json", report.environment())
@@ -365,20 +368,24 @@ def _publish(
     if last is not None:
         work = folder / ".final.partial"
         shutil.rmtree(work, ignore_errors=True)
-        _ship(results[last.id].path, work)
-        for part in PARTS:
-            if (results[last.id].path / part).is_dir():
-                _ship(results[last.id].path / part, work / part)
+        final.fill(work, results[last.id].path, final.PARTS)
         report.card(folder, work)
-        runs.write_manifest(work, stages=_record_of(results))
+        runs.write_manifest(work, stages=runs.record_of({id_: result.path for id_, result in results.items()}))
         runs.replace_folder(work, folder / "final")
 
 
-def _ship(stage: Path, folder: Path) -> None:
-    folder.mkdir()
-    for path in stage.iterdir():
-        if path.is_file() and SHIPPED.fullmatch(path.name):
-            shutil.copy2(path, folder / path.name)
+def _push(step: chain.Step, recipe: chain.Recipe) -> None:
+    try:
+        return pushing.push(step, _settled_push(step, recipe))
+    except HFTransferError as error:
+        told = _placed(str(error).removeprefix(f"{step.verb}: "), step)
+    again = pushing.again(step, recipe)
+    raise HFTransferError(f"{told}; everything is in {recipe.output_dir}, push it again with: {again}")
+
+
+def _settled_push(step: chain.Step, recipe: chain.Recipe) -> dict[str, Any]:
+    folders = {one.id: recipe.stage_folder(one) for one in recipe.steps}
+    return {name: _settled(value, recipe, folders) for name, value in step.given.items()}
 
 
 def _forget_old_stages(recipe: chain.Recipe, folder: Path) -> None:

@@ -54,6 +54,18 @@ class Result:
         return models.tokenizer(self.path)
 
 
+@dataclass(frozen=True)
+class Published:
+    """What a push did, or with `dry_run` what it would have done."""
+
+    repo_id: str
+    url: str  # of the commit or the pull request; of the repository where nothing had changed
+    files: dict[str, int]  # all that is published, and how many bytes each has
+    added: list[str]  # those that the Hub did not have, or had otherwise
+    deleted: list[str]  # what an earlier push had left
+    dry_run: bool
+
+
 @dataclass
 class StageFolder:
     """One stage's folder while it is open. `work` is where the stage writes until it is finished."""
@@ -162,27 +174,38 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
         HFTransferError: when another run holds it, or the folder cannot be written.
     """
+    problem = ""
+    with contextlib.ExitStack() as held:
+        if processes.is_main():
+            try:
+                held.enter_context(alone(path))
+            except HFTransferError as error:
+                problem = str(error)
+        problem = processes.agree(problem)
+        if problem:
+            raise HFTransferError(problem)
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Holds a lock file in this process, whatever others do; raises as `lock` does."""
     from filelock import FileLock, Timeout
 
-    held, problem = FileLock(path, timeout=0), ""
-    if processes.is_main():
-        try:
-            make_folder(path.parent)
-            held.acquire()
-        except Timeout:
-            problem = f"{path.parent}: another run is working in this folder; wait for it or choose another output_dir"
-        except HFTransferError as error:
-            problem = str(error)
-    problem = processes.agree(problem)
-    if problem:
-        raise HFTransferError(problem)
+    held = FileLock(path, timeout=0)
+    make_folder(path.parent)
+    try:
+        held.acquire()
+    except Timeout:
+        raise HFTransferError(
+            f"{path.parent}: another run is working in this folder; wait for it or choose another output_dir"
+        ) from None
     try:
         yield
     finally:
-        if held.is_locked:
-            with contextlib.suppress(OSError):  # Windows keeps an open file
-                path.unlink()  # before the release: filelock refuses a lock on a file that has lost its name
-            held.release()
+        with contextlib.suppress(OSError):  # Windows keeps an open file
+            path.unlink()  # before the release: filelock refuses a lock on a file that has lost its name
+        held.release()
 
 
 def make_folder(path: Path) -> None:
@@ -220,6 +243,11 @@ def verified(folder: Path) -> dict[str, Any] | None:
         if not path.is_file() or path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
             return None
     return manifest or None
+
+
+def record_of(stages: Mapping[str, Path]) -> str:
+    """What `final/` and the report were made from: a run killed before it wrote them must not pass for done."""
+    return fingerprint({id_: read_json(folder / MANIFEST) for id_, folder in stages.items()})
 
 
 def replace_folder(new: Path, final: Path) -> None:

@@ -12,7 +12,7 @@ from hftransfer.stages import STAGES, verb
 
 PACKAGE = Path(hftransfer.__file__).parent
 FLOORS = {"functional": 0, "errors": 0, "trainers": 2, "stages": 3}
-FLOORS |= dict.fromkeys(("chain", "manual", "recipe", "embedding"), 4)
+FLOORS |= dict.fromkeys(("chain", "manual", "recipe", "embedding", "pushing"), 4)
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {  # what may be called where
     r"\bload_dataset\(": ("data/read.py",),
@@ -28,6 +28,7 @@ ROOMS = {  # what may be called where
     ),
     r"\bimport peft|from peft": ("adapters/wrapping.py", "adapters/beginning.py", "adapters/saving.py"),
     r"trust_remote_code=": (),
+    r"\bHfApi\b": ("hub/remote.py",),
     r"\bTrainer\)|\bTrainer\(": ("trainers/exact.py", "trainers/adaptation.py", "trainers/pretraining.py"),
 }
 

@@ -13,12 +13,11 @@ from transformers import PreTrainedModel as TransformersModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from hftransfer import scratch
 from hftransfer.errors import HFTransferError
-from hftransfer.gans import labels as labelling
-from hftransfer.gans import latents as latent
-from hftransfer.gans.labels import Labels
+from hftransfer.gans.labels import Labels, asked, checked
+from hftransfer.gans.latents import drawn, truncated
 from hftransfer.gans.layers import LabelNorm, SpectralConv2d, SpectralLinear, begin, linear
+from hftransfer.scratch import image_processor
 
 OUTPUTS = ("pt", "np", "pil")
 
@@ -64,7 +63,7 @@ class Generator(GanNetwork):
         Raises:
             HFTransferError: labels that it cannot take, or a batch of one row in training with batch norm.
         """
-        labels = labelling.checked(labels, self.config.num_classes)
+        labels = checked(labels, self.config.num_classes)
         self._check_batch(len(latents))
         return self._samples(latents, labels)
 
@@ -73,7 +72,7 @@ class Generator(GanNetwork):
 
     def latents(self, n: int, noise: torch.Generator) -> Tensor:
         """(n, latent_size) on the network's device, drawn from a generator of random numbers on the CPU."""
-        return latent.drawn(n, self.config.latent_size, noise).to(self.device, self.dtype)
+        return drawn(n, self.config.latent_size, noise).to(self.device, self.dtype)
 
     @torch.no_grad()
     def generate(
@@ -104,11 +103,11 @@ class Generator(GanNetwork):
         """
         self._check_asked(n, seed, output_type, batch_size)
         noise = torch.Generator().manual_seed(int(seed))
-        inputs = latent.drawn(n, self.config.latent_size, noise)
+        inputs = drawn(n, self.config.latent_size, noise)
         if truncation is not None:
-            inputs = latent.truncated(inputs, truncation)
+            inputs = truncated(inputs, truncation)
         inputs = inputs.to(self.device, self.dtype)
-        wanted = labelling.asked(labels, n, self.config.num_classes, noise, self.config.label2id)
+        wanted = asked(labels, n, self.config.num_classes, noise, self.config.label2id)
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -174,7 +173,7 @@ class Discriminator(GanNetwork):
         Raises:
             HFTransferError: labels that it cannot take, or a batch of one row in training with batch norm.
         """
-        labels = labelling.checked(labels, self.config.num_classes)
+        labels = checked(labels, self.config.num_classes)
         found = self.features(pixel_values)  # (batch, width)
         logits = self.head(found)[:, 0]
         if self.projection is None or labels is None:
@@ -206,7 +205,7 @@ class Discriminator(GanNetwork):
         """As any network; and what makes its inputs of images, so that the folder is a classifier's backbone."""
         super().save_pretrained(save_directory, *args, **options)
         if self.config.is_image and options.get("is_main_process", True):
-            scratch.image_processor(self.config).save_pretrained(save_directory)
+            image_processor(self.config).save_pretrained(save_directory)
 
 
 class ImageClassifier(GanNetwork):

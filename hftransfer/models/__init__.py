@@ -11,6 +11,7 @@ from hftransfer.models.checkpoints import (
     identity,
     is_scratch,
     located,
+    on_disk,
     public_name,
     resolve,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "load_reported",
     "located",
     "masked_lm_on",
+    "on_disk",
     "pool",
     "pooling",
     "public_name",

@@ -134,6 +134,11 @@ def _base(adapter: Checkpoint, names: set[str]) -> Checkpoint:
         ) from error
 
 
+def on_disk(name: str) -> Path | None:
+    """A Hub id's files where this machine has them; nothing is downloaded."""
+    return _cached(name) or _carried(name)
+
+
 def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 

@@ -250,6 +250,7 @@ def save(model: nn.Module, folder: Path, tokenizer: Any = None) -> None:
     """Writes a checkpoint that plain `from_pretrained` loads, with no local path in its config; on one process."""
     if not processes.is_main():
         return
+    vars(model.config).pop("auto_map", None)  # of a published folder with its code, which does not go along
     with quiet_transformers():
         model.save_pretrained(folder)
     if tokenizer is not None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 Made = Literal["checkpoint", "vectors", "clusters"]
+Taken = Made | Literal["anything"]
+PUSH = "push"  # what is done with the results when all other stages are
 
 
 class Stage(NamedTuple):
@@ -12,7 +14,9 @@ class Stage(NamedTuple):
 
     does: str
     makes: Made | None = "checkpoint"  # what later stages can refer to by `$id`
-    takes: Mapping[str, Made] = {}  # of its options, which take such a reference; `model` always takes a checkpoint
+    takes: Mapping[
+        str, Made | Literal["anything"]
+    ] = {}  # of its options, which take such a reference; `model` always takes a checkpoint
 
 
 STAGES = {
@@ -27,6 +31,7 @@ STAGES = {
     "compare": Stage("a checkpoint against a new network, on few labels", makes=None),
     "zero_shot": Stage("labels told by their names or descriptions, none trained on", makes=None),
     "evaluate": Stage("metrics of a checkpoint on a data set", makes=None),
+    PUSH: Stage("to the Hub, when everything is done", makes=None, takes={"folder": "anything"}),
 }
 
 
