@@ -141,12 +141,14 @@ def build(
         wanted: parts that go along.
         licence: for the card.
     """
+    code: list[str] = []
     if source.kind == "checkpoint":
         final.fill(folder, source.files, wanted, link=True)
         if len(runs.read_json(folder / "config.json").get("sample_shape") or ()) == 1:
             (folder / SHEET).unlink(missing_ok=True)  # of vectors: rows of the data stand beside the samples
-        for place in (folder, *(folder / part for part in wanted)):
-            add_code(place)
+        code = add_code(folder)
+        for part in wanted:
+            add_code(folder / part)
     else:
         folder.mkdir()
     if source.kind == "vectors":
@@ -162,7 +164,8 @@ def build(
         dataset_card(source.record, source.stage, folder, repo_id=repo_id, licence=licence)
     else:
         pictures = card_pictures.draw(source.record, folder)
-        model_card(source.record, folder, repo_id=repo_id, licence=licence, pictures=pictures)
+        options = {"licence": licence, "pictures": pictures, "carries_code": bool(code)}
+        model_card(source.record, folder, repo_id=repo_id, **options)
     runs.write_manifest(folder, hftransfer=hftransfer.__version__)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

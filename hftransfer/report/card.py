@@ -53,6 +53,7 @@ def model_card(
     repo_id: str | None = None,
     licence: Mapping[str, str] = NO_LICENCE,
     pictures: Sequence[Picture] = (),
+    carries_code: bool = False,
 ) -> Path:
     """Writes `folder/README.md` atomically and returns its path.
 
@@ -65,6 +66,7 @@ def model_card(
         repo_id: their name on the Hub; None: the lines that load them name the folder.
         licence: `license`, and for one of its own `license_name` and `license_link`; empty: none is told.
         pictures: files in the folder that are shown.
+        carries_code: the source of its architecture lies in the folder.
     """
     from huggingface_hub import ModelCard
 
@@ -73,7 +75,7 @@ def model_card(
     if repo_id is not None:
         use = use._replace(snippet=use.snippet.replace(heads.MODEL, f'model = "{repo_id}"\n'))
     data = card_data(record, use, licence)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, folder, pictures)}"
+    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, folder, pictures, carries_code)}"
     ModelCard(content)  # raises when the block does not parse back
     file = folder / "README.md"
     write_atomically(file, content)
@@ -187,7 +189,7 @@ def rendered(template: str, **values: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _body(record: RunRecord, use: Use, folder: Path, pictures: Sequence[Picture]) -> str:
+def _body(record: RunRecord, use: Use, folder: Path, pictures: Sequence[Picture], carries_code: bool) -> str:
     items = distinct_data(record.stages)
     base = "" if makes_clusters(record) else starting_point(record) or ""
     return rendered(
@@ -206,6 +208,7 @@ def _body(record: RunRecord, use: Use, folder: Path, pictures: Sequence[Picture]
         snippet=Ready(use.snippet),
         sheet=SHEET if makes_samples(record) and (folder / SHEET).is_file() else None,
         pictures=pictures,
+        carries_code=carries_code,
         settings=_training_settings(record),
         seed=record.run.get("seed"),
         citations=distinct_citations(record.stages),

@@ -20,6 +20,7 @@ def _beside(name: str, file: Path):
 
 
 server = _beside("hub_server", Path(__file__).parent / "server.py")
+sys.modules["hub_conftest"] = sys.modules[__name__]
 QUICK = {"max_length": 16, "training": {"max_steps": 2, "per_device_train_batch_size": 8}}
 
 

@@ -163,8 +163,8 @@ def serve() -> Iterator[Hub]:
 class Refused(Exception):
     """An answer that is an error."""
 
-    def __init__(self, status: int, code: str = "", message: str = "", body: Any = None) -> None:
-        self.status, self.code, self.message, self.body = status, code, message, body
+    def __init__(self, status: int, code: str = "", message: str = "", body: Any = None, commit: str = "") -> None:
+        self.status, self.code, self.message, self.body, self.commit = status, code, message, body, commit
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -201,11 +201,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             status, content, headers = self._route(parts.path)
         except Refused as refused:
-            told = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
+            told = {"X-Error-Code": refused.code, "X-Error-Message": refused.message, "X-Repo-Commit": refused.commit}
             status, content = refused.status, refused.body or {"error": refused.message}
             headers = {name: value for name, value in told.items() if value}
-            if refused.code == "EntryNotFound":
-                headers["X-Repo-Commit"] = "0" * 40
         if fault is not None and fault.cut == "after":
             return self._cut()
         return self._answer(status, content, headers)
@@ -455,7 +453,7 @@ class Handler(BaseHTTPRequestHandler):
         commit = self._at(self._repo("datasets" if kind else "models", id_), revision)
         blob = commit.files.get(name)
         if blob is None:
-            raise Refused(404, "EntryNotFound", f"{name} does not exist")
+            raise Refused(404, "EntryNotFound", f"{name} does not exist", commit=commit.oid)
         headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{blob.oid}"', "Accept-Ranges": "bytes"}
         if blob.lfs:
             headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
