@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hftransfer import chain
 from hftransfer.signatures import Option, json_schema, options
-from hftransfer.stages import STAGES, verb
+from hftransfer.stages import PUSH, STAGES, verb
 from hftransfer.wording import type_name
 
 USAGE = """\
@@ -20,6 +20,7 @@ usage: accelerate launch -m hftransfer.recipe NAME|FILE.yaml [--dry_run] [--KEY 
 Keys are a recipe's fields (--model, --source, --target, --seed, --output_dir, --max_train_samples) or a stage's
 options by its name (--adapt.method cdan, adapt.training.learning_rate=3e-5). Values are YAML: null, [a, b], 1e-4.
 A mapping ({a: 1}) is laid over the recipe's; null takes the recipe's away (--pretrain.config null).
+Any recipe's result is published with --push.repo_id NAMESPACE/NAME, which is checked before anything is trained.
 HFTRANSFER_DEBUG=1 shows the traceback of an error."""
 
 
@@ -39,11 +40,16 @@ def help_page(recipe: chain.Recipe) -> Group:
     parts: list[Any] = [Text(f"{recipe.name}: {recipe.top['description']}"), Text(USAGE), Text()]
     top = [option for option in options(chain.fields) if option.name not in ("stages", "name", "description", "time")]
     parts.append(_table("", top, recipe.top))
-    for step in recipe.steps:
+    pushes = recipe.pushes or (chain.Step(PUSH, PUSH, {"folder": str(recipe.output_dir), **_defaults(verb(PUSH))}),)
+    for step in (*recipe.steps, *pushes):
         chosen = [option for option in options(step.function) if option.name in step.given.keys() - chain.RUN_OPTIONS]
         title = f"{step.id}: {STAGES[step.verb].does}"
         parts += [Text(), Text(title, style="bold"), _table(f"{step.id}.", chosen, step.given)]
     return Group(*parts)
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    return {option.name: option.default for option in options(function) if option.name != "folder"}
 
 
 def _table(prefix: str, chosen: list[Option], values: Mapping[str, Any]) -> Table:

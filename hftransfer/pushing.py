@@ -56,7 +56,7 @@ def _expected(step: chain.Step, recipe: chain.Recipe) -> "tuple[Kind, RunRecord]
         makers = [one for one in recipe.steps if STAGES[one.verb].makes]
         maker = recipe.last_checkpoint or (makers[-1] if makers else None)
     else:
-        source = contents.find(Path(folder))
+        source = contents.find(folder)
         contents.check(source, wanted)
         return source.kind, source.record
     if maker is None:
@@ -94,7 +94,7 @@ def preview(step: chain.Step, given: dict[str, Any]) -> None:
     from hftransfer.hub import contents
 
     try:
-        contents.find(Path(given["folder"]))
+        contents.find(given["folder"])
     except HFTransferError:
         logger.info("%s: its files are listed when the run is complete", step.id)
     else:

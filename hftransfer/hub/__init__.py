@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hftransfer import runs
-from hftransfer.errors import HFTransferError
+from hftransfer.errors import HFTransferError, renamed
 from hftransfer.hub import contents, remote, scan
 from hftransfer.hub.contents import Kind, Source
 from hftransfer.report.card import card_data, linked_base, model_name, use_of
@@ -23,13 +23,13 @@ def publish(given: Mapping[str, Any]) -> Published:
     Raises:
         HFTransferError: in one line. What is on this machine stays as it was, whatever happens.
     """
-    source = contents.find(Path(given["folder"]))
+    source = contents.find(given["folder"])
     contents.check(source, given["parts"])
     target = checked(given, source.kind)
     licence = _licence(given["license"], source.record, source.kind)
     _check_bases(source, given["parts"])
     work = source.root / WORK
-    with runs.alone(_lock(source)):
+    with renamed("output_dir", "folder"), runs.alone(_lock(source)):
         contents.remove(work)
         try:
             files = contents.build(source, work, repo_id=target.id, wanted=given["parts"], licence=licence)

@@ -20,7 +20,7 @@ from hftransfer import adapters, final, runs
 from hftransfer.data.spec import VECTORS
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.hub.code import add_code
-from hftransfer.report import card_pictures, heads, words
+from hftransfer.report import card_pictures, grouped, heads, words
 from hftransfer.report.card import SHEET, model_card
 from hftransfer.report.dataset_card import dataset_card
 from hftransfer.report.record import RunRecord, StageRecord, read_run, read_stage
@@ -41,14 +41,16 @@ class Source(NamedTuple):
     stage: StageRecord  # that made them
 
 
-def find(folder: Path) -> Source:
+def find(given: str) -> Source:
     """What there is to publish in a run's folder, its `final/` or a stage's folder, whole to the last byte.
 
     Raises:
         HFTransferError: it is none of these, not complete, or holds nothing to publish.
     """
+    folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise HFTransferError(f"folder: there is no {folder}; give a run's folder or a stage's")
+        raise HFTransferError(f"folder: there is no {given}; give a run's folder or a stage's")
+    folder = folder.resolve()
     folder = folder.parent if folder.name == "final" and _is_run(folder.parent) else folder
     return _of_run(folder) if _is_run(folder) else _of_stage(folder)
 
@@ -163,9 +165,8 @@ def build(
     if source.kind == "vectors":
         dataset_card(source.record, source.stage, folder, repo_id=repo_id, licence=licence)
     else:
-        pictures = card_pictures.draw(source.record, folder)
-        options = {"licence": licence, "pictures": pictures, "carries_code": bool(code)}
-        model_card(source.record, folder, repo_id=repo_id, **options)
+        pictures = card_pictures.draw(grouped.narrowed(source.record, folder), folder)
+        model_card(source.record, folder, repo_id=repo_id, licence=licence, pictures=pictures, carries_code=bool(code))
     runs.write_manifest(folder, hftransfer=hftransfer.__version__)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -226,7 +226,7 @@ def test_a_card_that_does_not_validate(loopback, run_folder, license, says):
 
 
 def test_folders_that_are_not_ours_or_not_complete(loopback, run_folder, tmp_path, tiny_bert):
-    assert "there is no " in refused(tmp_path / "nowhere")
+    assert f"there is no {tmp_path}" in refused(tmp_path / "nowhere")
     assert "was made by no recipe and no verb of hftransfer" in refused(tiny_bert)
     assert "holds no checkpoint, no clusters and no vectors" in refused(run_folder / "2-evaluate")
     weights = run_folder / "final" / "model.safetensors"
