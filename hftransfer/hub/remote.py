@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import functools
 import logging
 import re
 import time
@@ -184,12 +183,13 @@ class Difference:
 
 
 def difference(target: Target, folder: Path, files: Sequence[str]) -> Difference:
-    """What of a folder's files the Hub lacks or has otherwise, and what an earlier push left there and is no more.
+    """What of a built folder's files the Hub lacks or has otherwise, and what an earlier push left and is no more.
 
     That is: what its `manifest.json` lists, and weights in other shards. Files of somebody else stay.
     """
     remote, parent = _tree(target) if target.exists else ({}, None)
-    added = [name for name in files if not _same(folder / name, remote.get(name))]
+    listed = runs.read_json(folder / runs.MANIFEST)["files"]
+    added = [name for name in files if not _same(folder / name, listed.get(name, {}), remote.get(name))]
     before = _manifest(target, parent) if parent and runs.MANIFEST in remote else set()
     old = {name for name in remote if name in before or SHARDS.fullmatch(name)}
     return Difference(parent, added, sorted(old - set(files)))
@@ -210,21 +210,18 @@ def _tree(target: Target) -> tuple[dict[str, Any], str | None]:
     return {entry.path: entry for entry in listed if hasattr(entry, "blob_id")}, info.sha
 
 
-def _same(path: Path, remote: Any) -> bool:
-    """Whether a file is the one that the Hub lists, by its hash: git's of a small one, sha256 of a large one."""
+def _same(path: Path, facts: Mapping[str, Any], remote: Any) -> bool:
+    """Whether a file is the one that the Hub lists, by its hash: git's of a small one, sha256 of a large one.
+
+    The latter is in the manifest, whose `facts` these are.
+    """
     from huggingface_hub.utils.sha import git_hash
 
     if remote is None or remote.size != path.stat().st_size:
         return False
     if remote.lfs is not None:
-        return bool(remote.lfs.sha256 == _sha256(path, path.stat().st_mtime_ns))
+        return bool(remote.lfs.sha256 == facts.get("sha256"))
     return bool(remote.blob_id == git_hash(path.read_bytes()))
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(path: Path, changed: int) -> str:
-    """Of a large file, which is compared more than once."""
-    return runs.sha256(path)
 
 
 def _manifest(target: Target, revision: str) -> set[str]:
