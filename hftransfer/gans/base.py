@@ -17,7 +17,6 @@ from hftransfer.errors import HFTransferError
 from hftransfer.gans.labels import Labels, asked, checked
 from hftransfer.gans.latents import drawn, truncated
 from hftransfer.gans.layers import LabelNorm, SpectralConv2d, SpectralLinear, begin, linear
-from hftransfer.scratch import image_processor
 
 OUTPUTS = ("pt", "np", "pil")
 
@@ -146,10 +145,10 @@ def _as(output_type: str, samples: Tensor, *, image: bool) -> Any:
     values = samples.permute(0, 2, 3, 1).numpy() if image else samples.numpy()  # channels last
     if output_type == "np":
         return values
-    from PIL import Image
+    from transformers.image_transforms import to_pil_image  # asks for Pillow by its name where it is missing
 
     pixels = (values * 255).round().astype(np.uint8)
-    return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in pixels]
+    return [to_pil_image(one, do_rescale=False, input_data_format="channels_last") for one in pixels]
 
 
 class Discriminator(GanNetwork):
@@ -205,7 +204,16 @@ class Discriminator(GanNetwork):
         """As any network; and what makes its inputs of images, so that the folder is a classifier's backbone."""
         super().save_pretrained(save_directory, *args, **options)
         if self.config.is_image and options.get("is_main_process", True):
-            image_processor(self.config).save_pretrained(save_directory)
+            _image_processor(self.config).save_pretrained(save_directory)
+
+
+def _image_processor(config: Any) -> Any:
+    """Scales to the image's size and to [-1, 1], what a generator makes. Here, as this file is published by itself."""
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    half = [0.5] * config.num_channels
+    size = {"height": config.image_size, "width": config.image_size}
+    return ViTImageProcessorPil(size=size, image_mean=half, image_std=half)
 
 
 class ImageClassifier(GanNetwork):

@@ -3,61 +3,65 @@
 Whoever has this package loads the checkpoint by it; whoever has not, by these files, with `trust_remote_code=True`.
 """
 
-import ast
-import importlib.util
+import json
 import re
+from importlib import resources
 from pathlib import Path
 
 import hftransfer
 from hftransfer import runs
 
-_CONV, _MLP, _CONFIG = "hftransfer.gans.conv", "hftransfer.gans.mlp", "hftransfer.gans.config"
 
-
-def _judge(module: str, name: str) -> dict[str, str]:
+def _judge(name: str) -> dict[str, str]:
     return {
-        "AutoConfig": f"{_CONFIG}.{name}DiscriminatorConfig",
-        "AutoModel": f"{module}.{name}Discriminator",
-        "AutoModelForImageClassification": f"{module}.{name}ForImageClassification",
+        "AutoConfig": f"{name}DiscriminatorConfig",
+        "AutoModel": f"{name}Discriminator",
+        "AutoModelForImageClassification": f"{name}ForImageClassification",
     }
 
 
-AUTO_MAPS = {  # by model type: what each Auto class loads
-    "lstm": {
-        "AutoConfig": "hftransfer.lstm.LSTMConfig",
-        "AutoModel": "hftransfer.lstm.LSTMModel",
-        "AutoModelForCausalLM": "hftransfer.lstm.LSTMForCausalLM",
-    },
-    "gan_conv_generator": {
-        "AutoConfig": f"{_CONFIG}.GanConvGeneratorConfig",
-        "AutoModel": f"{_CONV}.GanConvGenerator",
-    },
-    "gan_mlp_generator": {
-        "AutoConfig": f"{_CONFIG}.GanMLPGeneratorConfig",
-        "AutoModel": f"{_MLP}.GanMLPGenerator",
-    },
-    "gan_conv_discriminator": _judge(_CONV, "GanConv"),
-    "gan_mlp_discriminator": _judge(_MLP, "GanMLP"),
+# By model type: the module, and what each Auto class loads from it. A config is named where its network imports it:
+# of a local folder transformers makes a copy for each module that it is asked for, and a config of another copy would
+# be of another class.
+AUTO_MAPS = {
+    "lstm": (
+        "hftransfer.lstm",
+        {"AutoConfig": "LSTMConfig", "AutoModel": "LSTMModel", "AutoModelForCausalLM": "LSTMForCausalLM"},
+    ),
+    "gan_conv_generator": (
+        "hftransfer.gans.conv",
+        {"AutoConfig": "GanConvGeneratorConfig", "AutoModel": "GanConvGenerator"},
+    ),
+    "gan_mlp_generator": (
+        "hftransfer.gans.mlp",
+        {"AutoConfig": "GanMLPGeneratorConfig", "AutoModel": "GanMLPGenerator"},
+    ),
+    "gan_conv_discriminator": ("hftransfer.gans.conv", _judge("GanConv")),
+    "gan_mlp_discriminator": ("hftransfer.gans.mlp", _judge("GanMLP")),
 }
+OURS = re.compile(r"^( *)from (hftransfer\.[\w.]+) import ", re.MULTILINE)
+REGISTERED = re.compile(r"^Auto\w+\.register\(.*\)\n", re.MULTILINE)
 
 
 def add_code(folder: Path) -> list[str]:
     """Adds the source of an architecture of ours to a checkpoint's folder, and `auto_map` to its config.json.
 
+    Both are written as new files: one that has a second name elsewhere stays what it was there.
+
     Returns:
-        The names of the files that were added; none for a checkpoint of transformers' own.
+        The names of the files that were added, sorted; none for a checkpoint of transformers' own.
     """
     config = runs.read_json(folder / "config.json")
-    places = AUTO_MAPS.get(str(config.get("model_type")))
-    if places is None:
+    if config.get("model_type") not in AUTO_MAPS:
         return []
-    sources = _closure({place.rpartition(".")[0] for place in places.values()})
-    for module, source in sources.items():
-        runs.write_text(folder / f"{_flat(module)}.py", source)
-    split = {auto: place.rsplit(".", 1) for auto, place in places.items()}
-    named = {auto: f"{_flat(module)}.{name}" for auto, (module, name) in split.items()}
-    runs.write_json(folder / "config.json", {**config, "auto_map": named})
-    return [f"{_flat(module)}.py" for module in sources]
+    module, classes = AUTO_MAPS[config["model_type"]]
+    files = {f"{_flat(name)}.py": source for name, source in _sources(module).items()}
+    for name, source in files.items():
+        runs.write_text(folder / name, source)
+    config["auto_map"] = {auto: f"{_flat(module)}.{name}" for auto, name in classes.items()}
+    ordered = dict(sorted(config.items()))  # as transformers writes it
+    runs.write_text(folder / "config.json", json.dumps(ordered, indent=2) + "\n")
+    return sorted(files)
 
 
 def _flat(module: str) -> str:
@@ -65,33 +69,26 @@ def _flat(module: str) -> str:
     return module.replace(".", "_")
 
 
-def _closure(modules: set[str]) -> dict[str, str]:
-    """The source of modules of ours and of all of ours that they import, as it lies in one folder, by name."""
+def _sources(module: str) -> dict[str, str]:
+    """The sources of a module and of all of ours that it imports, as they stand in one folder, by name."""
     found: dict[str, str] = {}
-    waiting = sorted(modules)
+    waiting = [module]
     while waiting:
-        module = waiting.pop()
-        if module not in found:
-            found[module], needed = _carried(module)
-            waiting += needed
-    return dict(sorted(found.items()))
+        name = waiting.pop()
+        if name not in found:
+            found[name], imported = _carried(name)
+            waiting += imported
+    return found
 
 
 def _carried(module: str) -> tuple[str, list[str]]:
-    """A module's source without what registers it, its imports of ours relative; and what those are.
+    """A module's source with relative imports of ours, and what these are.
 
-    Registered a second time, an architecture would take the place of the installed package's own.
+    It registers nothing: transformers does, for the checkpoint that it was asked to trust, and no other.
     """
-    spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    lines, needed = source.splitlines(), []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hftransfer."):
-            ours, line = str(node.module), node.lineno - 1
-            needed.append(ours)
-            lines[line] = lines[line].replace(f"from {ours} import", f"from .{_flat(ours)} import")
-        elif isinstance(node, ast.Expr) and re.match(r"Auto\w+\.register\(", ast.unparse(node)):
-            lines[node.lineno - 1 : node.end_lineno] = [""] * len(lines[node.lineno - 1 : node.end_lineno])
-    head = f"# {module} of hftransfer {hftransfer.__version__}, Apache-2.0"
-    return "\n".join([head, *lines]).rstrip() + "\n", needed
+    path = f"{module.removeprefix('hftransfer.').replace('.', '/')}.py"
+    source = resources.files("hftransfer").joinpath(path).read_text(encoding="utf-8")
+    imported = [name for _, name in OURS.findall(source)]
+    source = OURS.sub(lambda found: f"{found[1]}from .{_flat(found[2])} import ", source)
+    head = f"# {module} of hftransfer {hftransfer.__version__}, changed to be used without it. License: Apache-2.0"
+    return f"{head}\n{REGISTERED.sub('', source).rstrip()}\n", imported
