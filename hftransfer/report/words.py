@@ -98,6 +98,8 @@ def hub_id(name: str) -> str | None:
 def public_name(name: object) -> str:
     """A Hub id as it is; a local file or folder by its own name only."""
     text = clean(name).strip()
+    if "://" in text:
+        text = re.split(r"[?#]", text)[0]  # what is asked of an address may be a signature
     if " " in text and not text.startswith(("/", "~", "./", "../")):
         return text  # a sentence or a name with its configuration; `without_paths` sees to the paths in it
     is_path = text.startswith(("/", "~", "./", "../", "file:")) or "\\" in text or text.count("/") > 1

@@ -75,6 +75,7 @@ def test_hub_id(name: str, found: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("https://data.example/rows.csv?X-Amz-Signature=0123abcd", "rows.csv"),
         ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
         ("/srv/models/mine/", "mine"),
         ("~/mine", "mine"),
