@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 PARTS = ("pretraining", "adapter", "discriminator", "raw")  # folders beside a checkpoint, each a checkpoint of its own
@@ -13,15 +13,19 @@ SHIPPED = re.compile(  # by allow-list: records, pickles and what a library leav
 )
 
 
-def fill(folder: Path, checkpoint: Path, parts: Sequence[str], *, link: bool = False) -> None:
+def fill(
+    folder: Path, checkpoint: Path, parts: Sequence[str], *, known: Container[str] | None = None, link: bool = False
+) -> None:
     """Makes `folder` with a checkpoint's files and those of its parts that there are.
 
-    With `link` large files are not copied where the file system can give them a second name.
+    With `known` only files of these names (`adapter/config.json`), none that came there later. With `link` large files
+    are not copied where the file system can give them a second name.
     """
     for part in ("", *(part for part in parts if (checkpoint / part).is_dir())):
         (folder / part).mkdir()
         for path in (checkpoint / part).iterdir():
-            if path.is_file() and SHIPPED.fullmatch(path.name):
+            listed = known is None or path.relative_to(checkpoint).as_posix() in known
+            if listed and path.is_file() and not path.is_symlink() and SHIPPED.fullmatch(path.name):
                 take(path, folder / part / path.name, link=link)
 
 

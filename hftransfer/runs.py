@@ -198,7 +198,7 @@ def alone(path: Path) -> Iterator[None]:
         held.acquire()
     except Timeout:
         raise HFTransferError(
-            f"{path.parent}: another run is working in this folder; wait for it or choose another output_dir"
+            f"{path.parent}: another run is working in this folder; wait for it or choose another folder"
         ) from None
     try:
         yield
@@ -221,15 +221,17 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def write_manifest(folder: Path, *, but: Sequence[str] = (), **facts: Any) -> None:
+def write_manifest(folder: Path, *, but: Sequence[str] = (), open_to_all: bool = True, **facts: Any) -> None:
     """Lists every file with size and sha256, after flushing each to disk. Written last: its presence means done.
 
-    `but` names what in the folder does not belong to it.
+    `but` names what in the folder does not belong to it. Files that have a second name elsewhere keep their rights
+    where `open_to_all` is false.
     """
     files = {}
     listed = (p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in (MANIFEST, *but))
     for path in sorted(listed):
-        path.chmod(0o644)  # safetensors writes 0600, which another user's `from_pretrained` could not read
+        if open_to_all:
+            path.chmod(0o644)  # safetensors writes 0600, which another user's `from_pretrained` could not read
         _flush(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256(path)}
     write_json(folder / MANIFEST, {**facts, "files": files})

@@ -116,9 +116,11 @@ def check(source: Source, wanted: Sequence[str]) -> None:
     for part in wanted:
         if part not in parts(source):
             raise HFTransferError(f"parts: {source.root} has no '{part}'{nearest(part, parts(source))}")
+    started = (source.stage.evidence.get("settings") or {}).get("model")
+    of_folder = isinstance(started, str) and Path(started).is_absolute()  # a folder's own name may be one of the Hub
     for folder in (source.files, *(source.files / part for part in wanted)):
         base = base_of_adapter(folder)
-        if base and heads.place_of(base, folder) != base:
+        if base and (of_folder or heads.place_of(base, folder) != base):
             raise HFTransferError(
                 f"folder: the adapter in {folder.name} is on '{base}', a folder that the Hub does not have; train on "
                 "a checkpoint of the Hub, or publish a merged one (merge: true)"
@@ -144,8 +146,9 @@ def build(
         licence: for the card.
     """
     code: list[str] = []
+    known = runs.read_json(source.files / runs.MANIFEST).get("files", {})
     if source.kind == "checkpoint":
-        final.fill(folder, source.files, wanted, link=True)
+        final.fill(folder, source.files, wanted, known=known, link=True)
         if len(runs.read_json(folder / "config.json").get("sample_shape") or ()) == 1:
             (folder / SHEET).unlink(missing_ok=True)  # of vectors: rows of the data stand beside the samples
         code = add_code(folder)
@@ -167,7 +170,12 @@ def build(
     else:
         pictures = card_pictures.draw(grouped.narrowed(source.record, folder), folder)
         model_card(source.record, folder, repo_id=repo_id, licence=licence, pictures=pictures, carries_code=bool(code))
-    runs.write_manifest(folder, hftransfer=hftransfer.__version__)
+    runs.write_manifest(folder, open_to_all=False, hftransfer=hftransfer.__version__)
+    made = runs.read_json(folder / runs.MANIFEST)["files"]
+    if any(
+        facts != known.get(name, facts) for name, facts in made.items() if name.endswith((".safetensors", ".skops"))
+    ):
+        raise HFTransferError(f"folder: {source.files} was changed meanwhile; push it again")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
@@ -183,9 +191,9 @@ def _write_records(source: Source, folder: Path) -> None:
 
 
 def _public(value: Any) -> Any:
-    """A record without the places of this machine."""
+    """A record without the places of this machine and without what may open another's."""
     if isinstance(value, Mapping):
-        return {_public(key): _public(item) for key, item in value.items()}
+        return {_public(key): _public(item) for key, item in value.items() if key not in words.SECRET_KEYS}
     if isinstance(value, list):
         return [_public(item) for item in value]
     return words.without_paths(words.public_name(value)) if isinstance(value, str) else value

@@ -19,7 +19,7 @@ import numpy as np
 from hftransfer.report import words
 
 TOKENS: dict[str, tuple[bytes, ...]] = {
-    "a Hugging Face token": (rb"hf_(?:oauth_)?[A-Za-z0-9]{16,}", rb"api_org_[A-Za-z0-9]{16,}"),
+    "a Hugging Face token": (rb"hf_(?:oauth_|jwt_)?[A-Za-z0-9]{16,}", rb"api_org_[A-Za-z0-9]{16,}"),
     "a GitHub token": (rb"gh[opusr]_[A-Za-z0-9]{36,}", rb"github_pat_\w{22,}"),
     "a GitLab token": (rb"glpat-[\w-]{20,}",),
     "an AWS access key": (rb"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", rb"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),

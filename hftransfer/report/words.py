@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-_SECRET_KEYS = {"token", "hub_token", "hf_token", "push_to_hub_token", "use_auth_token", "password", "api_key"}
-_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")
+SECRET_KEYS = {
+    *("token", "hub_token", "hf_token", "push_to_hub_token", "use_auth_token", "password", "api_key"),
+    *("storage_options", "download_config", "headers", "authorization", "secret", "credentials"),
+}
+_TOKEN = re.compile(r"\b(?:hf|api_org)_(?:oauth_|jwt_)?[A-Za-z0-9]{16,}")
 _PATH = re.compile(
     r"file://[^\s\"'`<>]+"
     r"|(?<![\w:/.<~-])~?/[^\s/\"'`|<>,;:()]+/[^\s\"'`|<>,;:()]*"  # two parts at least: "n/a" and "/10" are no paths
     r"|(?<!\w)~/[^\s\"'`|<>,;:()]+"
     r"|\b[A-Za-z]:\\[^\s\"'`|<>,;]+"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".gz", ".zst", ".gguf", ".arrow")
 
@@ -100,7 +103,8 @@ def public_name(name: object) -> str:
     text = clean(name).strip()
     if "://" in text:
         text = re.split(r"[?#]", text)[0]  # what is asked of an address may be a signature
-    if " " in text and not text.startswith(("/", "~", "./", "../")):
+    is_file = "/" in text and text.lower().endswith(_FILE_SUFFIXES)
+    if " " in text and not is_file and not text.startswith(("/", "~", "./", "../")):
         return text  # a sentence or a name with its configuration; `without_paths` sees to the paths in it
     is_path = text.startswith(("/", "~", "./", "../", "file:")) or "\\" in text or text.count("/") > 1
     if is_path or (text.count("/") == 1 and os.path.exists(text)):
@@ -115,7 +119,7 @@ def _last_part(path: str) -> str:
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as `("training.learning_rate", "5e-05")`, without empty values and without secrets."""
     for key, value in settings.items():
-        if str(key).lower() in _SECRET_KEYS or value is None or value in ("", [], {}):
+        if str(key).lower() in SECRET_KEYS or value is None or value in ("", [], {}):
             continue
         if isinstance(value, Mapping):
             yield from flat_settings(value, f"{prefix}{key}.")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
@@ -63,6 +64,8 @@ class _Reference:
     def check(self, value: Any) -> Any:
         torch = sys.modules.get("torch")
         value = _path_as_text(value)
+        if isinstance(value, str) and value and Path(value).expanduser().is_dir():
+            value = str(Path(value).expanduser().absolute())  # a relative one could be read as a name on the Hub later
         if (isinstance(value, str) and value) or (torch is not None and isinstance(value, torch.nn.Module)):
             return value
         raise ValueError(f"expected a Hub id, a folder or a model object, found {value!r}")
