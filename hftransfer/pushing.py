@@ -41,7 +41,8 @@ def plan(step: chain.Step, recipe: chain.Recipe) -> dict[str, Any]:
     target = hub.checked(step.given, kind)
     hub.check_draft(step.given, kind, record)
     seen = "private" if target.private else "public"
-    return {"class": f"{target.url} ({seen}, {'there' if target.exists else 'new'})", "rows": {}, "steps": ""}
+    where = f"{kind} to {target.url} ({seen}, {'there' if target.exists else 'new'})"
+    return {"class": where, "rows": {}, "steps": ""}
 
 
 def _expected(step: chain.Step, recipe: chain.Recipe) -> "tuple[Kind, RunRecord]":
@@ -62,17 +63,21 @@ def _expected(step: chain.Step, recipe: chain.Recipe) -> "tuple[Kind, RunRecord]
     if maker is None:
         raise HFTransferError(f"folder: '{recipe.name}' makes no checkpoint, no clusters and no vectors to push")
     possible = PARTS.get(maker.verb, ())
+    if maker.verb == "finetune" and (maker.given["method"] != "lora" or not maker.given["merge"]):
+        possible = ()
     for part in wanted:
         if part not in possible:
             raise HFTransferError(f"parts: '{maker.id}' leaves no '{part}'{nearest(part, possible)}")
-    _check_adapter(maker, recipe)
+    _check_adapter(maker, recipe, "adapter" in wanted)
     record = RunRecord(recipe.output_dir, {"recipe": recipe.name}, "", {"model": recipe.top["model"]}, {}, [])
     return STAGES[maker.verb].makes or "checkpoint", record
 
 
-def _check_adapter(maker: chain.Step, recipe: chain.Recipe) -> None:
+def _check_adapter(maker: chain.Step, recipe: chain.Recipe, wanted: bool) -> None:
     """An adapter alone is of use to others only where its base is on the Hub, which a stage's checkpoint is not."""
-    if maker.given.get("merge", True) or maker.given.get("method") != "lora":
+    from hftransfer import hub
+
+    if maker.given.get("method") != "lora" or (maker.given["merge"] and not wanted):
         return
     base = recipe.top["model"] if maker.given["model"] == "$model" else maker.given["model"]
     if not isinstance(base, str) or base.startswith("$") or Path(base).expanduser().is_dir():
@@ -80,6 +85,7 @@ def _check_adapter(maker: chain.Step, recipe: chain.Recipe) -> None:
             f"folder: the adapter of '{maker.id}' would be on a checkpoint that the Hub does not have; push a merged "
             f"one ({maker.id}.merge: true), or train on one of the Hub"
         )
+    hub.check_base(base)
 
 
 def push(step: chain.Step, given: dict[str, Any]) -> None:
@@ -112,7 +118,7 @@ def again(step: chain.Step, recipe: chain.Recipe) -> str:
 
 def _flow(value: Any) -> str:
     """A value as it is written on a command line."""
-    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).splitlines()[0]
 
 
 def _say(published: Published) -> None:

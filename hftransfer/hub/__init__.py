@@ -94,12 +94,17 @@ def _licence_on_disk(base: str) -> dict[str, str]:
 def _check_bases(source: Source, parts: Sequence[str]) -> None:
     """An adapter without its base is of no use to anybody."""
     for folder in (source.files, *(source.files / part for part in parts)):
-        base = contents.base_of_adapter(folder)
-        if base and not remote.has_model(base):
-            raise HFTransferError(
-                f"folder: the adapter is on '{base}', which the Hub does not have; publish that first, or a merged "
-                "checkpoint (merge: true)"
-            )
+        if base := contents.base_of_adapter(folder):
+            check_base(base)
+
+
+def check_base(base: str) -> None:
+    """Raises HFTransferError where the Hub does not have what an adapter is on."""
+    if not remote.has_model(base):
+        raise HFTransferError(
+            f"folder: the adapter is on '{base}', which the Hub does not have; publish that first, or a merged "
+            "checkpoint (merge: true)"
+        )
 
 
 def _refuse(findings: Sequence[str]) -> None:

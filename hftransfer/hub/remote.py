@@ -21,8 +21,12 @@ Value = TypeVar("Value")
 TRIES = 5  # of a request that failed for a reason that may pass
 LONGEST_WAIT = 300  # seconds that a Hub which is asked too often may have us wait
 SILENCE = 120.0  # seconds without a byte after which a connection counts as broken
+STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+RATE = re.compile(r"\bt=(\d+)")
 WRITERS = ("write", "admin", "contributor")  # roles in an organisation
-SHARDS = re.compile(r"(.*/)?model-\d{5}-of-\d{5}\.safetensors|(.*/)?model\.safetensors(\.index\.json)?")
+SHARDS = re.compile(r"model-\d{5}-of-\d{5}\.safetensors|model\.safetensors(\.index\.json)?")  # beside a config
+# what git takes for the name of a branch
+BRANCH = re.compile(r"(?![./-])(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        from huggingface_hub import constants
-
-        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
+        return f"{_endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
 
 
 class Problem(Exception):
@@ -79,50 +81,48 @@ def checked(repo_id: str, *, kind: str, private: bool, revision: str | None, cre
             f"repo_id: '{repo_id}' is no name of a repository; write NAMESPACE/NAME of at most 96 letters, digits, "
             "'-', '_' and '.', which neither begin nor end it"
         ) from None
-    if not get_token():
+    if revision is not None and not BRANCH.fullmatch(revision):
+        raise HFTransferError(f"revision: '{revision}' is no name of a branch, as git takes them")
+    if not _asked("for a token", get_token):
         raise HFTransferError("repo_id: there is no token; log in with `hf auth login`, or set HF_TOKEN")
     api = HfApi()
     me = _asked("who the token belongs to", api.whoami)
-    if "/" not in repo_id:
-        repo_id = f"{me['name']}/{repo_id}"
-    namespace = repo_id.split("/")[0]
-    if not create_pr:
-        _check_right(me, namespace)
+    repo_id = repo_id if "/" in repo_id else f"{me.get('name')}/{repo_id}"
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        raise HFTransferError("repo_id: the token may only read; make one that may write, and log in with it")
     target = Target(repo_id, kind, revision or "main", private, create_pr, exists=False)
     info = _maybe(f"for {repo_id}", lambda: api.repo_info(repo_id, repo_type=kind))
     if info is None:
         if create_pr:
             raise HFTransferError(f"create_pr: there is no {repo_id} that a pull request could be opened in")
-        if revision is not None and "/" in revision:
-            raise HFTransferError(f"revision: '{revision}' is no name of a branch of a new repository")
+        _check_right(me, token, repo_id.split("/")[0])
         return target
     if private and not info.private:
         raise HFTransferError(
             f"private: {repo_id} is there and public, and what is pushed would be, too; say private: false"
         )
     if not create_pr:
-        _maybe(f"to write to {repo_id}", lambda: api.auth_check(repo_id, repo_type=kind, write=True))
+        _asked(f"to write to {repo_id}", lambda: api.auth_check(repo_id, repo_type=kind, write=True))
+        if info.private and not private:
+            logger.info("%s is there and private, and stays so", repo_id)
     return replace(target, exists=True, private=bool(info.private))
 
 
-def _check_right(me: Mapping[str, Any], namespace: str) -> None:
-    """Whether a token may write in a namespace, as far as `whoami` tells."""
-    token = (me.get("auth") or {}).get("accessToken") or {}
-    orgs = {org["name"]: org.get("roleInOrg") for org in me.get("orgs") or []}
-    if namespace != me["name"] and namespace not in orgs:
-        known = ", ".join([me["name"], *orgs])
-        raise HFTransferError(f"repo_id: '{namespace}' is owned by another; this token may write to: {known}")
-    if token.get("role") == "read":
-        raise HFTransferError("repo_id: the token may only read; make one that may write, and log in with it")
+def _check_right(me: Mapping[str, Any], token: Mapping[str, Any], namespace: str) -> None:
+    """Whether a token may make a repository in a namespace, as far as `whoami` tells."""
+    orgs = {str(org.get("name")): org.get("roleInOrg") for org in me.get("orgs") or []}
+    known = [str(me.get("name")), *orgs]
+    if namespace.lower() not in [name.lower() for name in known]:
+        raise HFTransferError(
+            f"repo_id: '{namespace}' is owned by another; this token may write to: {', '.join(known)}"
+        )
     if namespace in orgs and orgs[namespace] not in (*WRITERS, None):
         raise HFTransferError(f"repo_id: your role in '{namespace}' is {orgs[namespace]}, which may not write")
     if token.get("role") == "fineGrained":
-        fine = token.get("fineGrained") or {}
-        scopes = [one for one in fine.get("scoped") or [] if (one.get("entity") or {}).get("name") == namespace]
-        granted = {permission for one in scopes for permission in one.get("permissions") or []}
-        repositories = [one for one in fine.get("scoped") or [] if (one.get("entity") or {}).get("type") not in
-                        ("user", "org")]  # fmt: skip
-        if "repo.write" not in granted and not repositories:
+        scopes = (token.get("fineGrained") or {}).get("scoped") or []
+        own = [one for one in scopes if (one.get("entity") or {}).get("name") == namespace]
+        if not any("repo.write" in (one.get("permissions") or []) for one in own):
             raise HFTransferError(
                 f"repo_id: the fine-grained token may not write to repositories of '{namespace}'; give it repo.write"
             )
@@ -185,13 +185,15 @@ class Difference:
 def difference(target: Target, folder: Path, files: Sequence[str]) -> Difference:
     """What of a built folder's files the Hub lacks or has otherwise, and what an earlier push left and is no more.
 
-    That is: what its `manifest.json` lists, and weights in other shards. Files of somebody else stay.
+    That is: what its `manifest.json` lists, and beside new weights those in other shards, which a network would
+    be loaded from, too. Files of somebody else stay.
     """
     remote, parent = _tree(target) if target.exists else ({}, None)
     listed = runs.read_json(folder / runs.MANIFEST)["files"]
     added = [name for name in files if not _same(folder / name, listed.get(name, {}), remote.get(name))]
     before = _manifest(target, parent) if parent and runs.MANIFEST in remote else set()
-    old = {name for name in remote if name in before or SHARDS.fullmatch(name)}
+    sharded = any(SHARDS.fullmatch(name) for name in files)
+    old = {name for name in remote if name in before or (sharded and SHARDS.fullmatch(name))}
     return Difference(parent, added, sorted(old - set(files)))
 
 
@@ -203,6 +205,8 @@ def _tree(target: Target) -> tuple[dict[str, Any], str | None]:
     info = _maybe(f"for {target.id}", lambda: api.repo_info(target.id, repo_type=target.kind, revision=revision))
     if info is None:
         return {}, None
+    if target.private and not info.private:
+        raise HFTransferError(f"private: {target.id} has become public meanwhile; nothing is pushed there")
     listed = _asked(
         f"what is in {target.id}",
         lambda: list(api.list_repo_tree(target.id, repo_type=target.kind, revision=info.sha, recursive=True)),
@@ -284,6 +288,9 @@ def commit(target: Target, folder: Path, files: Sequence[str], message: str) -> 
     _asked(
         f"to take the files of {target.id}", lambda: api.preupload_lfs_files(target.id, additions, **place), tries=1
     )
+
+    if ignored := [one.path_in_repo for one in additions if one._should_ignore]:
+        raise HFTransferError(f"repo_id: the .gitignore of {target.id} keeps {ignored[0]} out; change it there")
 
     def send() -> str:
         made = api.create_commit(target.id, operations, commit_message=message, parent_commit=found.parent, **place)
@@ -374,10 +381,15 @@ def _patience() -> Iterator[None]:
             client.timeout = before
 
 
-def _problem(error: BaseException) -> Problem:
-    """Any failure of a request in words, without what the request carried."""
+def _endpoint() -> str:
+    """Where the Hub is, without a password for the way there."""
     from huggingface_hub import constants
 
+    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+
+
+def _problem(error: BaseException) -> Problem:
+    """Any failure of a request in words, without what the request carried."""
     chain: BaseException | None = error
     last = error
     while chain is not None:
@@ -387,31 +399,39 @@ def _problem(error: BaseException) -> Problem:
             return _refusal(chain, response)
         if isinstance(chain, TimeoutError) or "Timeout" in type(chain).__name__:
             return Problem("no answer in time; try again later", 0, None, "")
+        if status := STATUS.search(str(chain)):  # hf_xet's own requests, which it tells of in words
+            return _answered(int(status[1]), "", None, "")
         if type(chain).__module__.startswith(("httpx", "httpcore")) or isinstance(chain, ConnectionError):
-            return Problem(f"{constants.ENDPOINT} cannot be reached, or broke off; check the network", 0, None, "")
+            return Problem(f"{_endpoint()} cannot be reached, or broke off; check the network", 0, None, "")
         chain = chain.__cause__
     told = _one_line(error) if last is error else f"{_one_line(error)} ({_one_line(last)})"
     return Problem(told, 400, None, "")
 
 
 def _refusal(error: BaseException, response: Any) -> Problem:
-    status, headers = int(response.status_code), response.headers
+    headers = response.headers
     said = _one_line(headers.get("X-Error-Message") or getattr(error, "server_message", None) or "")
-    said = f" ({said})" if said else ""
-    wait = headers.get("Retry-After", "")
+    limit = RATE.search(headers.get("RateLimit", ""))  # how the Hub says it; others by Retry-After
+    wait = limit[1] if limit else headers.get("Retry-After", "")
     seconds = float(wait) if wait.replace(".", "", 1).isdigit() else None
+    return _answered(int(response.status_code), said, seconds, headers.get("X-Error-Code") or "")
+
+
+def _answered(status: int, said: str, seconds: float | None, code: str) -> Problem:
+    """An answer that is an error: what the Hub said of it, and what it means as a rule."""
+    note = f" ({said})" if said else ""
     told = {
-        401: f"it does not know the token{said}; log in anew with `hf auth login`, or set HF_TOKEN",
-        403: f"it refuses{said}; the token may not write there",
-        404: f"there is no such thing{said}",
-        409: f"it is at odds with what is there{said}; push again in a moment",
-        412: f"another has committed meanwhile{said}; push again",
-        429: f"too many requests{said}" + (f"; it asks to wait {seconds:g} s" if seconds is not None else ""),
+        401: f"it does not know the token{note}; log in anew with `hf auth login`, or set HF_TOKEN",
+        403: f"it refuses{note}" if said else "it refuses; the token may not write there",
+        404: f"there is no such thing{note}",
+        409: f"it is at odds with what is there{note}; push again in a moment",
+        412: f"another has committed meanwhile{note}; push again",
+        429: f"too many requests{note}" + (f"; it asks to wait {seconds:g} s" if seconds is not None else ""),
     }
-    kind = "it failed" if status >= 500 else "it refuses"
-    words = told.get(status, f"{kind}{said}")
-    return Problem(f"{words} [{status}]", status, seconds, headers.get("X-Error-Code") or "")
+    rest = f"it failed{note}" if status >= 500 else f"it refuses{note}"
+    return Problem(f"{told.get(status, rest)} [{status}]", status, seconds, code)
 
 
 def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300]
+    """What is asked of an address, which may be signed, is left out."""
+    return " ".join(re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", str(text)).split())[:300]

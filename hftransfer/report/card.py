@@ -266,7 +266,8 @@ def _labels(record: RunRecord) -> list[str]:
 def _training_settings(record: RunRecord) -> list[dict[str, Any]]:
     tables = []
     for stage in record.stages:
-        settings = words.flat_settings(stage.evidence.get("settings") or {})
+        given = {key: value for key, value in (stage.evidence.get("settings") or {}).items() if key != "output_dir"}
+        settings = words.flat_settings(given)
         if rows := [(key, ", ".join(map(words.public_name, text.split(", ")))) for key, text in settings]:
             tables.append({"title": stage.evidence["title"], "rows": rows})
     return tables

@@ -18,7 +18,9 @@ def _place(value: Any) -> Any:
 
 def push(
     folder: Annotated[
-        str, BeforeValidator(_place), Field(description="a run's folder, a stage's or a Result; in a recipe the run's")
+        str,
+        BeforeValidator(_place),
+        Field(min_length=1, description="a run's folder, a stage's or a Result; in a recipe the run's"),
     ],
     repo_id: Annotated[str, Field(description="NAMESPACE/NAME on the Hub, or NAME under your own")],
     *,

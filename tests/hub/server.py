@@ -104,6 +104,8 @@ class Hub:
         self.lock = threading.RLock()
         self.endpoint = ""
         self.count = 0
+        self.ignored = "(?!)"  # names that a .gitignore keeps out
+        self.page = 1000  # entries of a tree that are listed at once
 
     def create(self, id_: str, *, kind: str = "models", private: bool = True, files: Any = ()) -> Repo:
         repo = self.repos[kind, id_] = Repo(private, {"main": []})
@@ -370,7 +372,11 @@ class Handler(BaseHTTPRequestHandler):
         whole = self.query.get("recursive", ["false"])[0].lower() == "true"
         entries = [self._entry(inside + name, blob) for name, blob in found.items() if whole or "/" not in name]
         nested = sorted({inside + name.split("/")[0] for name in found if "/" in name})
-        return [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in nested] + entries
+        listed = [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in nested] + entries
+        start = int(self.query.get("cursor", ["0"])[0])
+        end = start + self.hub.page
+        place = f"{self.hub.endpoint}{urlsplit(self.path).path}?recursive={whole}&cursor={end}"
+        return 200, listed[start:end], {"Link": f'<{place}>; rel="next"'} if end < len(listed) else {}
 
     def _paths(self, kind: str, id_: str, revision: str) -> Any:
         files = self._at(self._repo(kind, id_), revision).files
@@ -393,7 +399,10 @@ class Handler(BaseHTTPRequestHandler):
         answers = []
         for one in self._json()["files"]:
             name = one["path"]
-            mode = {"uploadMode": "lfs" if LFS.fullmatch(name) else "regular", "shouldIgnore": False}
+            mode = {
+                "uploadMode": "lfs" if LFS.fullmatch(name) else "regular",
+                "shouldIgnore": bool(re.fullmatch(self.hub.ignored, name)),
+            }
             known = files.get(name)
             kept = {"oid": known.sha256 if known.lfs else known.oid} if known else {}
             answers.append({"path": name, **mode, **kept})
