@@ -69,7 +69,8 @@ def _expected(step: chain.Step, recipe: chain.Recipe) -> "tuple[Kind, RunRecord]
         if part not in possible:
             raise HFTransferError(f"parts: '{maker.id}' leaves no '{part}'{nearest(part, possible)}")
     _check_adapter(maker, recipe, "adapter" in wanted)
-    record = RunRecord(recipe.output_dir, {"recipe": recipe.name}, "", {"model": recipe.top["model"]}, {}, [])
+    known = {**recipe.top, "output_dir": None, "stages": [{one.verb: one.given} for one in recipe.steps]}
+    record = RunRecord(recipe.output_dir, {"recipe": recipe.name}, "", known, {}, [])
     return STAGES[maker.verb].makes or "checkpoint", record
 
 

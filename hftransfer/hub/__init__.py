@@ -1,6 +1,7 @@
 """The Hugging Face Hub: what a finished run or stage left is built anew, looked through, and pushed in one commit."""
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,14 @@ def checked(given: Mapping[str, Any], kind: Kind) -> remote.Target:
 
 
 def check_draft(given: Mapping[str, Any], kind: Kind, record: RunRecord) -> None:
-    """Asks the Hub about the metadata that the card will have, as far as it is known before anything has run.
+    """Looks at what is known of card and recipe before anything has run: for secrets, and whether the Hub takes it.
 
     Raises:
-        HFTransferError: it would not take the card.
+        HFTransferError: it could not be published, however the run ends.
     """
+    with tempfile.TemporaryDirectory(prefix="hftransfer-push-") as work:
+        runs.write_json(Path(work) / "recipe.yaml", contents.public(record.recipe))
+        _refuse(scan.findings(Path(work), scan.own_secrets()))
     licence = _licence(given["license"], record, kind)
     if kind == "vectors":
         from huggingface_hub import DatasetCardData

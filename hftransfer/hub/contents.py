@@ -183,19 +183,19 @@ def build(
 def _write_records(source: Source, folder: Path) -> None:
     record = source.record
     if record.recipe:
-        text = yaml.safe_dump(_public(record.recipe), sort_keys=False, allow_unicode=True, width=120)
+        text = yaml.safe_dump(public(record.recipe), sort_keys=False, allow_unicode=True, width=120)
         head = "every option of every stage. What lay on the machine of the run is named without its place"
         runs.write_text(folder / "recipe.yaml", f"# By hftransfer {hftransfer.__version__}: {head}.\n{text}")
     results = {stage.evidence["id"]: stage.metrics for stage in record.stages}
-    runs.write_json(folder / "all_results.json", _public(results))
+    runs.write_json(folder / "all_results.json", public(results))
 
 
-def _public(value: Any) -> Any:
+def public(value: Any) -> Any:
     """A record without the places of this machine and without what may open another's."""
     if isinstance(value, Mapping):
-        return {_public(key): _public(item) for key, item in value.items() if key not in words.SECRET_KEYS}
+        return {public(key): public(item) for key, item in value.items() if key not in words.SECRET_KEYS}
     if isinstance(value, list):
-        return [_public(item) for item in value]
+        return [public(item) for item in value]
     return words.without_paths(words.public_name(value)) if isinstance(value, str) else value
 
 

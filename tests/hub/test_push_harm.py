@@ -106,7 +106,7 @@ def test_an_adapter_whose_base_the_hub_lacks_is_told_before_it_is_trained(loopba
 def test_credentials_in_a_data_spec_are_published_nowhere():
     secret = {"key": "AKxx", "secret": "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"}
     spec = {"path": "csv", "data_files": "https://data.example/a.csv?sig=Zm9vYmFy", "storage_options": secret}
-    assert contents._public({"source": spec}) == {"source": {"path": "csv", "data_files": "a.csv"}}
+    assert contents.public({"source": spec}) == {"source": {"path": "csv", "data_files": "a.csv"}}
 
 
 def test_it_becomes_public_meanwhile(loopback, run_folder):
@@ -210,3 +210,17 @@ def test_the_command_that_pushes_again_is_read_as_it_was_meant(tmp_path, message
     name, _, overrides = recipe.parse(words[3:])
     again = chain.resolve(chain.load(chain.find(name)), overrides)
     assert again.pushes[0].given == made.pushes[0].given
+
+
+def test_a_key_in_the_recipe_is_told_before_anything_is_trained(loopback, tmp_path, tiny_bert, reviews):
+    raw = {
+        "name": "small",
+        "model": str(tiny_bert),
+        "stages": [{"finetune": {"data": reviews("source", 50), **QUICK}}],
+    }
+    raw["description"] = "with ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
+    with pytest.raises(
+        HFTransferError, match=r"push\.folder: not published, for it holds recipe\.yaml .*GitHub token"
+    ):
+        hftransfer.run(raw, output_dir=str(tmp_path / "out"), push={"repo_id": "me/model"})
+    assert not (tmp_path / "out").exists() and not loopback.repos
