@@ -311,7 +311,7 @@ DOCUMENTS = {
     "all_results.json": ("JSON", "all_results.json key a.1.b"),
     "part/manifest.json": ("JSON", "part/manifest.json key a.1.b"),
 }
-FOREIGN = ["/mnt/disk/model", "/work/runs/1/x", "/data/*.csv", "file:///srv/model/x", "C:\\Users\\bob\\model"]
+FOREIGN = ["/mnt/disk/model", "/project/runs/1/x", "/data/*.csv", "file:///srv/model/x", "C:\\Users\\bob\\model"]
 
 
 @pytest.mark.parametrize("path", FOREIGN)
