@@ -81,6 +81,11 @@ class Recipe:
         makers = [step for step in self.steps if STAGES[step.verb].makes == "checkpoint"]
         return makers[-1] if makers else None
 
+    @property
+    def push_defaults(self) -> dict[str, Any]:
+        """What a push of this recipe's result is given where nothing is said."""
+        return {**{option.name: option.default for option in options(verb(PUSH))}, "folder": str(self.output_dir)}
+
 
 def _run_folder(top: Mapping[str, Any]) -> Path:
     return Path(top["output_dir"] or Path("outputs") / top["name"]).expanduser()

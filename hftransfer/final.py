@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-PARTS = ("pretraining", "adapter", "discriminator", "raw")  # folders beside a checkpoint, each a checkpoint of its own
+PARTS = ("adapter", "discriminator", "pretraining", "raw")  # folders beside a checkpoint, each a checkpoint of its own
 SHIPPED = re.compile(  # by allow-list: records, pickles and what a library leaves by itself stay where they are
     r".*\.(safetensors|jinja|model|txt)|samples\.png|(config|generation_config|tokenizer|tokenizer_config|vocab|merges|"
     r"special_tokens_map|added_tokens|preprocessor_config|adapter_config|base_config|model\.safetensors\.index)\.json"

@@ -40,16 +40,12 @@ def help_page(recipe: chain.Recipe) -> Group:
     parts: list[Any] = [Text(f"{recipe.name}: {recipe.top['description']}"), Text(USAGE), Text()]
     top = [option for option in options(chain.fields) if option.name not in ("stages", "name", "description", "time")]
     parts.append(_table("", top, recipe.top))
-    pushes = recipe.pushes or (chain.Step(PUSH, PUSH, {"folder": str(recipe.output_dir), **_defaults(verb(PUSH))}),)
+    pushes = recipe.pushes or (chain.Step(PUSH, PUSH, recipe.push_defaults),)
     for step in (*recipe.steps, *pushes):
         chosen = [option for option in options(step.function) if option.name in step.given.keys() - chain.RUN_OPTIONS]
         title = f"{step.id}: {STAGES[step.verb].does}"
         parts += [Text(), Text(title, style="bold"), _table(f"{step.id}.", chosen, step.given)]
     return Group(*parts)
-
-
-def _defaults(function: Any) -> dict[str, Any]:
-    return {option.name: option.default for option in options(function) if option.name != "folder"}
 
 
 def _table(prefix: str, chosen: list[Option], values: Mapping[str, Any]) -> Table:

@@ -11,7 +11,6 @@ import yaml
 from hftransfer import chain
 from hftransfer.errors import HFTransferError, nearest
 from hftransfer.runs import Published
-from hftransfer.signatures import options
 from hftransfer.stages import PUSH, STAGES
 
 if TYPE_CHECKING:
@@ -19,11 +18,7 @@ if TYPE_CHECKING:
     from hftransfer.report.record import RunRecord
 
 logger = logging.getLogger("hftransfer")
-PARTS = {
-    "gan": ("discriminator", "raw"),
-    "pretrain": ("pretraining",),
-    "finetune": ("adapter",),
-}  # of a verb
+LEFT_BY = {"gan": ("discriminator", "raw"), "pretrain": ("pretraining",), "finetune": ("adapter",)}  # parts, by verb
 
 
 def plan(step: chain.Step, recipe: chain.Recipe) -> dict[str, Any]:
@@ -62,7 +57,7 @@ def _expected(step: chain.Step, recipe: chain.Recipe) -> "tuple[Kind, RunRecord]
         return source.kind, source.record
     if maker is None:
         raise HFTransferError(f"folder: '{recipe.name}' makes no checkpoint, no clusters and no vectors to push")
-    possible = PARTS.get(maker.verb, ())
+    possible = LEFT_BY.get(maker.verb, ())
     if maker.verb == "finetune" and (maker.given["method"] != "lora" or not maker.given["merge"]):
         possible = ()
     for part in wanted:
@@ -110,9 +105,7 @@ def preview(step: chain.Step, given: dict[str, Any]) -> None:
 
 def again(step: chain.Step, recipe: chain.Recipe) -> str:
     """The command that does nothing but push: all stages are done."""
-    defaults = {option.name: option.default for option in options(step.function)}
-    defaults["folder"] = str(recipe.output_dir)
-    given = {name: value for name, value in step.given.items() if value != defaults[name]}
+    given = {name: value for name, value in step.given.items() if value != recipe.push_defaults[name]}
     told = [word for name, value in given.items() for word in (f"--{PUSH}.{name}", _flow(value))]
     return shlex.join(["python", "-m", "hftransfer.recipe", str(recipe.output_dir / "recipe.yaml"), *told])
 

@@ -1,6 +1,6 @@
 """The Hugging Face Hub: what a finished run or stage left is built anew, looked through, and pushed in one commit."""
 
-import logging
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,6 @@ from hftransfer.report.card import card_data, linked_base, model_name, use_of
 from hftransfer.report.record import RunRecord
 from hftransfer.runs import Published
 
-logger = logging.getLogger("hftransfer")
 WORK = ".push.partial"  # where it is built, in the folder that it is built of
 
 
@@ -31,7 +30,7 @@ def publish(given: Mapping[str, Any]) -> Published:
     _check_bases(source, given["parts"])
     work = source.root / WORK
     with renamed("output_dir", "folder"), runs.alone(_lock(source)):
-        contents.remove(work)
+        shutil.rmtree(work, ignore_errors=True)
         try:
             files = contents.build(source, work, repo_id=target.id, wanted=given["parts"], licence=licence)
             _refuse(scan.findings(work, scan.own_secrets()))
@@ -42,7 +41,7 @@ def publish(given: Mapping[str, Any]) -> Published:
                 message = given["message"] or f"{model_name(source.record)}, by hftransfer"
                 url, found = remote.commit(target, work, list(files), message)
         finally:
-            contents.remove(work)
+            shutil.rmtree(work, ignore_errors=True)
     return Published(target.id, url, files, found.added, found.deleted, given["dry_run"])
 
 
@@ -50,7 +49,7 @@ def checked(given: Mapping[str, Any], kind: Kind) -> remote.Target:
     """Where a result of a kind would go: everything that can be asked before there is one."""
     return remote.checked(
         given["repo_id"],
-        kind="dataset" if kind == "vectors" else "model",
+        kind=_repo_type(kind),
         private=given["private"],
         revision=given["revision"],
         create_pr=given["create_pr"],
@@ -73,7 +72,11 @@ def check_draft(given: Mapping[str, Any], kind: Kind, record: RunRecord) -> None
         data: Any = DatasetCardData(**licence)
     else:
         data = card_data(record, use_of(record, record.folder), licence)
-    remote.check_card(f"---\n{data.to_yaml()}\n---\n", "dataset" if kind == "vectors" else "model")
+    remote.check_card(f"---\n{data.to_yaml()}\n---\n", _repo_type(kind))
+
+
+def _repo_type(kind: Kind) -> str:
+    return "dataset" if kind == "vectors" else "model"
 
 
 def _licence(given: str | None, record: RunRecord, kind: Kind) -> dict[str, str]:

@@ -7,7 +7,6 @@ pictures/           what the card shows
 manifest.json       size and hash of each file; what a later push finds here and no longer has, it deletes
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -154,16 +153,15 @@ def build(
         code = add_code(folder)
         for part in wanted:
             add_code(folder / part)
-    else:
+    elif source.kind == "clusters":
         folder.mkdir()
-    if source.kind == "vectors":
-        from hftransfer.hub.dataset import write_dataset
-
-        write_dataset(source.files, folder)
-    if source.kind == "clusters":
         for name in CLUSTER_FILES:
             if (source.files / name).is_file():
                 final.take(source.files / name, folder / name, link=True)
+    else:
+        from hftransfer.hub.dataset import write_dataset
+
+        write_dataset(source.files, folder)
     _write_records(source, folder)
     if source.kind == "vectors":
         dataset_card(source.record, source.stage, folder, repo_id=repo_id, licence=licence)
@@ -176,8 +174,8 @@ def build(
         facts != known.get(name, facts) for name, facts in made.items() if name.endswith((".safetensors", ".skops"))
     ):
         raise HFTransferError(f"folder: {source.files} was changed meanwhile; push it again")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    sizes = {name: facts["size"] for name, facts in made.items()}
+    return dict(sorted({**sizes, runs.MANIFEST: (folder / runs.MANIFEST).stat().st_size}.items()))
 
 
 def _write_records(source: Source, folder: Path) -> None:
@@ -197,8 +195,3 @@ def public(value: Any) -> Any:
     if isinstance(value, list):
         return [public(item) for item in value]
     return words.without_paths(words.public_name(value)) if isinstance(value, str) else value
-
-
-def remove(folder: Path) -> None:
-    """Takes away what was built."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -3,26 +3,19 @@
 `HfApi` is called here only. A token is read by huggingface_hub itself, from HF_TOKEN or from `hf auth login`.
 """
 
-import contextlib
 import logging
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from hftransfer import runs
 from hftransfer.errors import HFTransferError
+from hftransfer.hub.asking import asked, endpoint, maybe, one_line
 
 logger = logging.getLogger("hftransfer")
-Value = TypeVar("Value")
 
-TRIES = 5  # of a request that failed for a reason that may pass
-LONGEST_WAIT = 300  # seconds that a Hub which is asked too often may have us wait
-SILENCE = 120.0  # seconds without a byte after which a connection counts as broken
-STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
-RATE = re.compile(r"\bt=(\d+)")
 WRITERS = ("write", "admin", "contributor")  # roles in an organisation
 SHARDS = re.compile(r"model-\d{5}-of-\d{5}\.safetensors|model\.safetensors(\.index\.json)?")  # beside a config
 # what git takes for the name of a branch
@@ -42,23 +35,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"{_endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
-
-
-class Problem(Exception):
-    """What the Hub or the way to it answered, in words; `status` 0 where no answer came."""
-
-    def __init__(self, told: str, status: int, wait: float | None, code: str) -> None:
-        super().__init__(told)
-        self.status, self.wait, self.code = status, wait, code
-
-    @property
-    def may_pass(self) -> bool:
-        return self.status in (0, 408, 429) or self.status >= 500
-
-    @property
-    def is_missing(self) -> bool:
-        return self.status == 404 or self.code == "RepoNotFound"
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
 
 
 def checked(repo_id: str, *, kind: str, private: bool, revision: str | None, create_pr: bool) -> Target:
@@ -83,16 +60,16 @@ def checked(repo_id: str, *, kind: str, private: bool, revision: str | None, cre
         ) from None
     if revision is not None and not BRANCH.fullmatch(revision):
         raise HFTransferError(f"revision: '{revision}' is no name of a branch, as git takes them")
-    if not _asked("for a token", get_token):
+    if not asked("for a token", get_token):
         raise HFTransferError("repo_id: there is no token; log in with `hf auth login`, or set HF_TOKEN")
     api = HfApi()
-    me = _asked("who the token belongs to", api.whoami)
+    me = asked("who the token belongs to", api.whoami)
     repo_id = repo_id if "/" in repo_id else f"{me.get('name')}/{repo_id}"
     token = (me.get("auth") or {}).get("accessToken") or {}
     if token.get("role") == "read":
         raise HFTransferError("repo_id: the token may only read; make one that may write, and log in with it")
     target = Target(repo_id, kind, revision or "main", private, create_pr, exists=False)
-    info = _maybe(f"for {repo_id}", lambda: api.repo_info(repo_id, repo_type=kind))
+    info = maybe(f"for {repo_id}", lambda: api.repo_info(repo_id, repo_type=kind))
     if info is None:
         if create_pr:
             raise HFTransferError(f"create_pr: there is no {repo_id} that a pull request could be opened in")
@@ -103,7 +80,7 @@ def checked(repo_id: str, *, kind: str, private: bool, revision: str | None, cre
             f"private: {repo_id} is there and public, and what is pushed would be, too; say private: false"
         )
     if not create_pr:
-        _asked(f"to write to {repo_id}", lambda: api.auth_check(repo_id, repo_type=kind, write=True))
+        asked(f"to write to {repo_id}", lambda: api.auth_check(repo_id, repo_type=kind, write=True))
         if info.private and not private:
             logger.info("%s is there and private, and stays so", repo_id)
     return replace(target, exists=True, private=bool(info.private))
@@ -138,15 +115,15 @@ def check_card(content: str, kind: str) -> None:
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
     def ask() -> Any:
-        place, asked = f"{constants.ENDPOINT}/api/validate-yaml", {"content": content, "repoType": kind}
-        answer = get_session().post(place, json=asked, headers=build_hf_headers())
+        place, given = f"{constants.ENDPOINT}/api/validate-yaml", {"content": content, "repoType": kind}
+        answer = get_session().post(place, json=given, headers=build_hf_headers())
         if answer.status_code != 400:  # with 400 it tells what is wrong
             hf_raise_for_status(answer)
         return answer.json()
 
-    wrong = [str(error.get("message")) for error in _asked("about the card", ask).get("errors") or []]
+    wrong = [str(error.get("message")) for error in asked("about the card", ask).get("errors") or []]
     if wrong:
-        raise HFTransferError(f"card: the Hub does not take its metadata: {'; '.join(map(_one_line, wrong))}")
+        raise HFTransferError(f"card: the Hub does not take its metadata: {'; '.join(map(one_line, wrong))}")
 
 
 def licence_of(base: str) -> dict[str, str]:
@@ -170,7 +147,7 @@ def has_model(name: str) -> bool:
     """Whether the Hub has a model of this name that the token may read."""
     from huggingface_hub import HfApi
 
-    return _maybe(f"for {name}", lambda: HfApi().model_info(name)) is not None
+    return maybe(f"for {name}", lambda: HfApi().model_info(name)) is not None
 
 
 @dataclass(frozen=True)
@@ -202,12 +179,12 @@ def _tree(target: Target) -> tuple[dict[str, Any], str | None]:
     from huggingface_hub import HfApi
 
     api, revision = HfApi(), target.revision
-    info = _maybe(f"for {target.id}", lambda: api.repo_info(target.id, repo_type=target.kind, revision=revision))
+    info = maybe(f"for {target.id}", lambda: api.repo_info(target.id, repo_type=target.kind, revision=revision))
     if info is None:
         return {}, None
     if target.private and not info.private:
         raise HFTransferError(f"private: {target.id} has become public meanwhile; nothing is pushed there")
-    listed = _asked(
+    listed = asked(
         f"what is in {target.id}",
         lambda: list(api.list_repo_tree(target.id, repo_type=target.kind, revision=info.sha, recursive=True)),
     )
@@ -240,7 +217,7 @@ def _manifest(target: Target, revision: str) -> set[str]:
         return answer.json()
 
     try:
-        found = _asked(f"for {runs.MANIFEST}", ask)
+        found = asked(f"for {runs.MANIFEST}", ask)
     except ValueError:  # somebody else's file of that name
         return set()
     ours = isinstance(found, dict) and "hftransfer" in found and isinstance(found.get("files"), dict)
@@ -263,7 +240,7 @@ def commit(target: Target, folder: Path, files: Sequence[str], message: str) -> 
 
     api = HfApi()
     if not target.exists:
-        _asked(
+        asked(
             f"to create {target.id}",
             lambda: api.create_repo(target.id, repo_type=target.kind, private=target.private, exist_ok=True),
         )
@@ -272,7 +249,7 @@ def commit(target: Target, folder: Path, files: Sequence[str], message: str) -> 
     if found.parent is None and target.create_pr:
         raise HFTransferError(f"revision: {target.id} has no branch '{target.revision}' to open a pull request for")
     if found.parent is None:
-        _asked(
+        asked(
             f"to make the branch {target.revision}",
             lambda: api.create_branch(target.id, repo_type=target.kind, branch=target.revision, exist_ok=True),
         )
@@ -285,9 +262,7 @@ def commit(target: Target, folder: Path, files: Sequence[str], message: str) -> 
     ]
     additions = [one for one in operations if isinstance(one, CommitOperationAdd)]
     place = {"repo_type": target.kind, "revision": target.revision, "create_pr": target.create_pr}
-    _asked(
-        f"to take the files of {target.id}", lambda: api.preupload_lfs_files(target.id, additions, **place), tries=1
-    )
+    asked(f"to take the files of {target.id}", lambda: api.preupload_lfs_files(target.id, additions, **place), tries=1)
 
     if ignored := [one.path_in_repo for one in additions if one._should_ignore]:
         raise HFTransferError(f"repo_id: the .gitignore of {target.id} keeps {ignored[0]} out; change it there")
@@ -302,136 +277,9 @@ def commit(target: Target, folder: Path, files: Sequence[str], message: str) -> 
         return target.url if not now.added and not now.deleted else None
 
     if target.create_pr:
-        return _asked(f"to open a pull request in {target.id}", send, tries=1), found
-    url = _asked(f"to commit to {target.id}", send, meanwhile=arrived)
+        return asked(f"to open a pull request in {target.id}", send, tries=1), found
+    url = asked(f"to commit to {target.id}", send, meanwhile=arrived)
     left = difference(target, folder, files)
     if left.added or left.deleted:
         raise HFTransferError(f"repo_id: {target.id} is not what was pushed; another has written there since")
     return url, found
-
-
-def _maybe(what: str, ask: Callable[[], Value]) -> Value | None:
-    """An answer, or None where the Hub says that there is no such thing."""
-    try:
-        return _asking(what, ask)
-    except Problem as problem:
-        if problem.is_missing:
-            return None
-        told = str(problem)
-    return _give_up(what, told)
-
-
-def _asked(
-    what: str, ask: Callable[[], Value], *, tries: int = TRIES, meanwhile: Callable[[], Value | None] | None = None
-) -> Value:
-    """An answer. The error is raised with no exception behind it, whose frames would hold the token."""
-    try:
-        return _asking(what, ask, tries, meanwhile)
-    except Problem as problem:
-        told = str(problem)
-    return _give_up(what, told)
-
-
-def _give_up(what: str, told: str) -> NoReturn:
-    raise HFTransferError(f"repo_id: the Hub was asked {what}: {told}")
-
-
-def _asking(
-    what: str, ask: Callable[[], Value], tries: int = TRIES, meanwhile: Callable[[], Value | None] | None = None
-) -> Value:
-    """Asks until there is an answer, or a reason that will not pass.
-
-    `meanwhile` finds the answer to a request that may have been done though it failed.
-    """
-    unsure = False
-    for number in range(tries):
-        try:
-            with _patience():
-                return ask()
-        except HFTransferError:
-            raise
-        except Exception as error:
-            problem = _problem(error)
-        # a refusal (412: the parent is no longer the last commit) may be of our own commit, whose answer was lost
-        if meanwhile is not None and (problem.may_pass or unsure):
-            unsure = True
-            with contextlib.suppress(HFTransferError):
-                if (found := meanwhile()) is not None:
-                    return found
-        if not problem.may_pass or number == tries - 1 or (problem.wait or 0) > LONGEST_WAIT:
-            raise problem
-        wait = problem.wait if problem.wait is not None else 2.0**number
-        logger.info("the Hub was asked %s: %s; again in %g s", what, problem, wait)
-        time.sleep(wait)
-    raise AssertionError("a loop of no tries")
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """A connection on which nothing comes is not waited for without end, as huggingface_hub does."""
-    from huggingface_hub import get_session
-
-    client = get_session()
-    before = client.timeout
-    client.timeout = SILENCE
-    try:
-        yield
-    finally:
-        if not client.is_closed:
-            client.timeout = before
-
-
-def _endpoint() -> str:
-    """Where the Hub is, without a password for the way there."""
-    from huggingface_hub import constants
-
-    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
-
-
-def _problem(error: BaseException) -> Problem:
-    """Any failure of a request in words, without what the request carried."""
-    chain: BaseException | None = error
-    last = error
-    while chain is not None:
-        last = chain
-        response = getattr(chain, "response", None)
-        if response is not None:
-            return _refusal(chain, response)
-        if isinstance(chain, TimeoutError) or "Timeout" in type(chain).__name__:
-            return Problem("no answer in time; try again later", 0, None, "")
-        if status := STATUS.search(str(chain)):  # hf_xet's own requests, which it tells of in words
-            return _answered(int(status[1]), "", None, "")
-        if type(chain).__module__.startswith(("httpx", "httpcore")) or isinstance(chain, ConnectionError):
-            return Problem(f"{_endpoint()} cannot be reached, or broke off; check the network", 0, None, "")
-        chain = chain.__cause__
-    told = _one_line(error) if last is error else f"{_one_line(error)} ({_one_line(last)})"
-    return Problem(told, 400, None, "")
-
-
-def _refusal(error: BaseException, response: Any) -> Problem:
-    headers = response.headers
-    said = _one_line(headers.get("X-Error-Message") or getattr(error, "server_message", None) or "")
-    limit = RATE.search(headers.get("RateLimit", ""))  # how the Hub says it; others by Retry-After
-    wait = limit[1] if limit else headers.get("Retry-After", "")
-    seconds = float(wait) if wait.replace(".", "", 1).isdigit() else None
-    return _answered(int(response.status_code), said, seconds, headers.get("X-Error-Code") or "")
-
-
-def _answered(status: int, said: str, seconds: float | None, code: str) -> Problem:
-    """An answer that is an error: what the Hub said of it, and what it means as a rule."""
-    note = f" ({said})" if said else ""
-    told = {
-        401: f"it does not know the token{note}; log in anew with `hf auth login`, or set HF_TOKEN",
-        403: f"it refuses{note}" if said else "it refuses; the token may not write there",
-        404: f"there is no such thing{note}",
-        409: f"it is at odds with what is there{note}; push again in a moment",
-        412: f"another has committed meanwhile{note}; push again",
-        429: f"too many requests{note}" + (f"; it asks to wait {seconds:g} s" if seconds is not None else ""),
-    }
-    rest = f"it failed{note}" if status >= 500 else f"it refuses{note}"
-    return Problem(f"{told.get(status, rest)} [{status}]", status, seconds, code)
-
-
-def _one_line(text: object) -> str:
-    """What is asked of an address, which may be signed, is left out."""
-    return " ".join(re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", str(text)).split())[:300]

@@ -68,15 +68,20 @@ def model_card(
         pictures: files in the folder that are shown.
         carries_code: the source of its architecture lies in the folder.
     """
-    from huggingface_hub import ModelCard
-
     record = grouped.narrowed(record, folder)
     use = use_of(record, folder)
     if repo_id is not None:
         use = use._replace(snippet=use.snippet.replace(heads.MODEL, f'model = "{repo_id}"\n'))
     data = card_data(record, use, licence)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, use, folder, pictures, carries_code)}"
-    ModelCard(content)  # raises when the block does not parse back
+    return write_card(folder, data, _body(record, use, folder, pictures, carries_code))
+
+
+def write_card(folder: Path, data: Any, body: str) -> Path:
+    """Writes a card, its metadata before its text, and returns its path."""
+    from huggingface_hub import RepoCard
+
+    content = f"---\n{data.to_yaml()}\n---\n\n{body}"
+    RepoCard(content)  # raises when the block does not parse back
     file = folder / "README.md"
     write_atomically(file, content)
     return file

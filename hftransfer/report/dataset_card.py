@@ -7,10 +7,10 @@ from typing import Any
 
 from hftransfer.errors import HFTransferError
 from hftransfer.report import embedded, words
-from hftransfer.report.card import NO_LICENCE, Ready, bibtex, code, made_with, model_name, rendered
+from hftransfer.report.card import NO_LICENCE, Ready, bibtex, code, made_with, model_name, rendered, write_card
 from hftransfer.report.embedded import Embedded, literal
 from hftransfer.report.limits import listed
-from hftransfer.report.record import RunRecord, StageRecord, write_atomically
+from hftransfer.report.record import RunRecord, StageRecord
 
 NEAREST = 5  # rows that the example looks for
 MOST_LABELS = 20  # names that the table of columns tells
@@ -56,17 +56,11 @@ def dataset_card(
     Raises:
         HFTransferError: the stage left no vectors, or a file of them is missing or cut off.
     """
-    from huggingface_hub import DatasetCard
-
     made = embedded.read(stage.folder)
     if made is None:
         raise HFTransferError(f"vectors: {stage.folder.name} holds none; name a stage that ran embed")
     data = _metadata(made, stage, licence)
-    content = f"---\n{data.to_yaml()}\n---\n\n{_body(record, stage, made, repo_id)}"
-    DatasetCard(content)  # raises when the block does not parse back
-    file = folder / "README.md"
-    write_atomically(file, content)
-    return file
+    return write_card(folder, data, _body(record, stage, made, repo_id))
 
 
 def _metadata(made: Embedded, stage: StageRecord, licence: Mapping[str, str]) -> Any:

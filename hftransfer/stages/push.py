@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from hftransfer.final import PARTS
 from hftransfer.runs import Published
 from hftransfer.signatures import OneOf, validate
-
-PARTS = ("adapter", "discriminator", "pretraining", "raw")
 
 
 def _place(value: Any) -> Any:

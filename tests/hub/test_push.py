@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, constants
 import hftransfer
 from hftransfer import processes, runs
 from hftransfer.errors import HFTransferError
-from hftransfer.hub import remote
+from hftransfer.hub import asking
 
 OF_STAGE = {
     *("README.md", "all_results.json", "config.json", "manifest.json", "model.safetensors", "recipe.yaml"),
@@ -210,7 +210,7 @@ def test_offline(loopback, run_folder, monkeypatch):
 def test_a_hub_that_is_not_there(loopback, run_folder, monkeypatch):
     from huggingface_hub import hf_api
 
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(asking.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(hf_api.api, "endpoint", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be reached, or broke off" in refused(run_folder)
@@ -285,7 +285,7 @@ def waits(monkeypatch):
     from huggingface_hub.utils import _http
 
     seconds: list[float] = []
-    monkeypatch.setattr(remote.time, "sleep", seconds.append)
+    monkeypatch.setattr(asking.time, "sleep", seconds.append)
     monkeypatch.setattr(_http.time, "sleep", seconds.append)
     return seconds
 
@@ -375,7 +375,7 @@ def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(loopback, run_f
 
 
 def test_a_hub_that_never_answers_is_not_waited_for_without_end(loopback, run_folder, waits, monkeypatch):
-    monkeypatch.setattr(remote, "SILENCE", 0.2)
+    monkeypatch.setattr(asking, "SILENCE", 0.2)
     loopback.faults = [Fault(WHO, seconds=1, times=99)]
     assert "no answer in time" in refused(run_folder)
 

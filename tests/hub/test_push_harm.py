@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, constants
 import hftransfer
 from hftransfer import chain, pushing
 from hftransfer.errors import HFTransferError
-from hftransfer.hub import contents, remote
+from hftransfer.hub import asking, contents, remote
 
 QUICK = {"max_length": 16, "training": {"max_steps": 1, "per_device_train_batch_size": 8}}
 
@@ -166,7 +166,7 @@ def test_who_may_write_to_what_is_there_is_not_asked_of_whoami(loopback, run_fol
 
 def test_how_long_the_hub_itself_says_to_wait(loopback, run_folder, monkeypatch):
     waits = []
-    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    monkeypatch.setattr(asking.time, "sleep", waits.append)
     loopback.faults = [Fault("whoami", status=429, headers={"RateLimit": '"api";r=0;t=40'})]
     hftransfer.push(run_folder, "me/model")
     assert waits == [40]
@@ -184,12 +184,12 @@ def test_a_refusal_on_the_way_of_xet_is_told_as_one(loopback, run_folder, monkey
 
 def test_what_was_asked_of_an_address_is_not_told():
     error = RuntimeError("PUT https://store.example/blob?X-Amz-Signature=0123 failed")
-    assert str(remote._problem(error)) == "PUT https://store.example/blob failed"
+    assert str(asking.problem_of(error)) == "PUT https://store.example/blob failed"
 
 
 def test_a_password_on_the_way_to_the_hub_is_not_told(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://bob:secret@127.0.0.1:9")
-    assert "secret" not in str(remote._problem(ConnectionError()))
+    assert "secret" not in str(asking.problem_of(ConnectionError()))
 
 
 @pytest.mark.parametrize("message", ["fix: v2 # 3", "2024", "null", "it's", "[a"])
